@@ -1,0 +1,55 @@
+/** Tensors as they travel inside the daemon: metadata plus bytes in wire order (row-major, little-endian). */
+
+export type Datatype =
+  | "BOOL"
+  | "UINT8"
+  | "UINT16"
+  | "UINT32"
+  | "UINT64"
+  | "INT8"
+  | "INT16"
+  | "INT32"
+  | "INT64"
+  | "FP16"
+  | "FP32"
+  | "FP64"
+  | "BYTES";
+
+/** Bytes per element; null for BYTES, whose elements vary. */
+export const ELEMENT_BYTES: Readonly<Record<Datatype, number | null>> = {
+  BOOL: 1,
+  UINT8: 1,
+  UINT16: 2,
+  UINT32: 4,
+  UINT64: 8,
+  INT8: 1,
+  INT16: 2,
+  INT32: 4,
+  INT64: 8,
+  FP16: 2,
+  FP32: 4,
+  FP64: 8,
+  BYTES: null,
+};
+
+/** A model's declared input or output. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly datatype: Datatype;
+  /** −1 where a dimension varies; the batch dimension comes first where the model is batched. */
+  readonly shape: readonly number[];
+}
+
+/** Elements of a string tensor, row-major, each the bytes of one string. */
+export type StringElements = readonly Uint8Array[];
+
+/** A tensor's contents: raw bytes, or the elements of a BYTES tensor. */
+export type TensorData = Uint8Array | StringElements;
+
+/** A concrete tensor of a request or an answer. */
+export interface Tensor {
+  readonly name: string;
+  readonly datatype: Datatype;
+  readonly shape: readonly number[];
+  readonly data: TensorData;
+}

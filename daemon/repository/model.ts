@@ -1,0 +1,48 @@
+/** What a loadable model version is, once its files and its configuration have been read. */
+import type { TensorSpec } from "../engine/tensors.ts";
+
+/** The states of a model version as the repository index names them. */
+export type ModelState = "UNKNOWN" | "LOADING" | "READY" | "UNLOADING" | "UNAVAILABLE";
+
+export type DevicePlacement = "gpu" | "cpu" | "auto";
+
+/** A model version: its interface, derived from ONNX metadata and checked against its configuration. */
+export interface ModelVersion {
+  /** `name/version`: the key under which the engine and the scheduler know it. */
+  readonly key: string;
+  readonly name: string;
+  /** Positive integer. */
+  readonly version: number;
+  /** Absolute path of `model.onnx`; external data lies beside it or below, checked to stay inside the model's folder. */
+  readonly path: string;
+  /** SHA-256 of the model file and its external data, hex. */
+  readonly hash: string;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** Whether the first dimension of every input and output is the batch's. */
+  readonly batched: boolean;
+  /** 1 where not batched. */
+  readonly maxBatchSize: number;
+  readonly settings: ModelSettings;
+}
+
+/** A model's settings with every default filled in, units in the names. */
+export interface ModelSettings {
+  /** null: max(100 ms, 4 · l(1)), decided when the model is profiled. */
+  readonly sloMs: number | null;
+  readonly device: DevicePlacement;
+  /** Ascending, the last equals maxBatchSize; null: chosen by measuring. */
+  readonly buckets: readonly number[] | null;
+  /** CPU replicas; `auto` measures a few splits of the cores. */
+  readonly replicas: number | "auto";
+  /** Intra-op threads of each session; null: the share of the cores that the placement has. */
+  readonly threads: number | null;
+  readonly queueItemsMax: number;
+  readonly queueBytesMax: number;
+  readonly weight: number;
+  readonly minShare: number;
+  readonly shedImplicit: boolean;
+  readonly bestEffortDefault: boolean;
+  /** Dimension values with which to warm and profile a model whose non-batch dimensions vary, by input name. */
+  readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
+}
