@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+// Committed rather than built: npm links no bin that does not exist yet when it installs.
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const COMMANDS = {
+  serve: { entry: "daemon/main.js", what: "serve a model repository" },
+  bench: { entry: "bench/load/main.js", what: "open-loop load test of a running daemon" },
+  sim: { entry: "bench/sim/main.js", what: "simulate a scenario, or check a decision log" },
+};
+
+const [name, ...args] = process.argv.slice(2);
+const command = Object.hasOwn(COMMANDS, name ?? "") ? COMMANDS[name] : undefined;
+if (command === undefined) {
+  const asked = name === undefined || name === "--help" || name === "-h" || name === "help";
+  const lines = Object.entries(COMMANDS).map(([key, { what }]) => `  slackline ${key.padEnd(6)} ${what}`);
+  const text = `usage: slackline COMMAND [options]\n\n${lines.join("\n")}\n\nslackline COMMAND --help shows the command's options.\n`;
+  if (asked) process.stdout.write(text);
+  else process.stderr.write(`slackline: unknown command '${name}'\n${text}`);
+  process.exit(asked ? 0 : 2);
+}
+const entry = new URL(`../dist/${command.entry}`, import.meta.url);
+if (!existsSync(entry)) {
+  process.stderr.write("slackline is not built yet: run `npm run build` first\n");
+  process.exit(1);
+}
+process.argv = [process.argv[0], fileURLToPath(entry), ...args];
+await import(entry);

@@ -1,0 +1,32 @@
+import type { Clock } from "./engine/ports.ts";
+
+/** The process's monotonic clock, in integer microseconds since the process started. */
+export class LiveClock implements Clock {
+  #generation = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+
+  nowUs(): number {
+    return Math.round(performance.now() * 1000);
+  }
+
+  wakeAt(atUs: number | null, fn: () => void): void {
+    this.#generation++;
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    if (atUs !== null) this.#arm(atUs, fn, this.#generation);
+  }
+
+  #arm(atUs: number, fn: () => void, generation: number): void {
+    const again = () => {
+      if (generation !== this.#generation) return;
+      if (this.nowUs() >= atUs) fn();
+      else this.#arm(atUs, fn, generation);
+    };
+    const leftUs = atUs - this.nowUs();
+    // Node's timers count whole milliseconds and run late rather than early; the last part of one is spent turning the
+    // event loop, so that a wake-up is late by microseconds and not by a millisecond.
+    if (leftUs < 1000) this.#immediate = setImmediate(again);
+    else this.#timer = setTimeout(again, Math.floor(leftUs / 1000));
+  }
+}
