@@ -22,9 +22,8 @@ const GENERATOR_FLAGS = [
   "--importFileExtension=.ts",
 ];
 
-/** Where generated or copied files belong, relative to the package root. */
-const GENERATED_DIRS = ["proto/generated", "client/src/generated"];
-const CLIENT_PROTO_DIR = "client/proto";
+/** Sources that the client package has a copy of, beside its generated types. */
+const SHARED_SOURCES = ["parameters.ts"];
 
 function filesBelow(dir: string): string[] {
   if (!existsSync(dir)) return [];
@@ -59,14 +58,21 @@ function main(check: boolean): number {
   const scratch = mkdtempSync(path.join(tmpdir(), "slackline-proto-"));
   try {
     const types = path.join(scratch, "types");
-    const protos = path.join(scratch, "protos");
     runGenerator(types);
-    mkdirSync(protos);
+    const clientTypes = path.join(scratch, "client-types");
+    cpSync(types, clientTypes, { recursive: true });
+    const clientProtos = path.join(scratch, "client-protos");
+    mkdirSync(clientProtos);
     const protoDir = path.join(PACKAGE_ROOT, "proto");
-    for (const file of readdirSync(protoDir).filter((name) => name.endsWith(".proto"))) {
-      cpSync(path.join(protoDir, file), path.join(protos, file));
+    for (const file of readdirSync(protoDir)) {
+      if (file.endsWith(".proto")) cpSync(path.join(protoDir, file), path.join(clientProtos, file));
+      if (SHARED_SOURCES.includes(file)) cpSync(path.join(protoDir, file), path.join(clientTypes, file));
     }
-    const targets = [...GENERATED_DIRS.map((dir) => [types, dir] as const), [protos, CLIENT_PROTO_DIR] as const];
+    const targets = [
+      [types, "proto/generated"],
+      [clientTypes, "client/src/generated"],
+      [clientProtos, "client/proto"],
+    ] as const;
     if (check) {
       const stale = targets.flatMap(([want, dir]) => differences(want, path.join(PACKAGE_ROOT, dir)));
       if (stale.length === 0) return 0;

@@ -1,0 +1,54 @@
+/**
+ * Names that slackline gives a meaning beyond the protocol: parameters of requests and answers, metadata keys. Daemon and
+ * client both take them from here (the client package has a copy, kept equal by generate.ts).
+ */
+
+/** Parameters of a ModelInferRequest. */
+export const REQUEST_PARAMETERS = {
+  /** Milliseconds from receipt to answer; int64, uint64 or double. */
+  deadlineMs: "deadline_ms",
+  /** The same in microseconds, as existing clients send it; int64 or uint64. */
+  timeoutUs: "timeout",
+  /** Smaller is more important, as existing clients send it; uint64 or int64. */
+  priority: "priority",
+  /** bool: run in time that no deadline needs. */
+  bestEffort: "best_effort",
+  /** bool: the answer carries `TIMING_PARAMETERS`. */
+  timings: "slackline_timings",
+  /** bool, on a stream: cancels the request with this message's id. Nothing answers the message itself. */
+  cancel: "slackline_cancel",
+} as const;
+
+/**
+ * What an error carries: response parameters on a stream, trailers of the same names on a unary call. `code` is the
+ * status's name (`RESOURCE_EXHAUSTED`), `cause` a word (`late`, `queue_items`), `retryAfterMs` a number (int64 or double; decimal in a
+ * trailer).
+ */
+export const ERROR_PARAMETERS = {
+  code: "slackline_code",
+  cause: "slackline_cause",
+  retryAfterMs: "slackline_retry_after_ms",
+} as const;
+
+/**
+ * Where an answered request's time went: int64 microseconds (`…_us`), int64 counts, strings for lane and model. The `wait…` ones explain
+ * `queue_us` and are absent where the scheduler gives no explanation.
+ */
+export const TIMING_PARAMETERS = {
+  queueUs: "slackline_queue_us",
+  gatherUs: "slackline_gather_us",
+  executeUs: "slackline_execute_us",
+  collectUs: "slackline_collect_us",
+  batchItems: "slackline_batch_items",
+  bucket: "slackline_bucket",
+  lane: "slackline_lane",
+  lateUs: "slackline_late_us",
+  waitBlockedUs: "slackline_wait_blocked_us",
+  waitBlockedBy: "slackline_wait_blocked_by",
+  waitOwnBatchesUs: "slackline_wait_own_batches_us",
+  waitMispredictedUs: "slackline_wait_mispredicted_us",
+  waitHeldUs: "slackline_wait_held_us",
+} as const;
+
+/** Metadata key that names the tenant, for weights and guaranteed shares. */
+export const TENANT_METADATA = "slackline-tenant";
