@@ -74,6 +74,8 @@ const modelSchema = z
     profile: profileSchema.optional(),
     arrivals: arrivalsSchema.optional(),
     items: itemsSchema.default(1),
+    /** Shapes of one item by input, for inputs whose dimensions vary (a sequence's length); load test only. */
+    shapes: z.record(z.string(), z.array(z.int().min(1))).optional(),
     weight: positive.default(1),
     min_share: share.default(0),
     explicit_deadlines: z.boolean().default(true),
