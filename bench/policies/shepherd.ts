@@ -1,0 +1,23 @@
+import { batchToHeadDeadline, type Decision, type Policy, type PolicyModel } from "./policy-scheduler.ts";
+
+/**
+ * Shepherd's Flex (Zhang et al., NSDI 2023, section 5): whenever the device is free, the largest batch over all models
+ * whose members all meet their deadlines. Its preemption (a batch three times as large cancels the running one) is left
+ * out: the runtime can't interrupt an execution.
+ */
+export const shepherdFlex: Policy = {
+  order: "deadline",
+  decide(models: readonly PolicyModel[], nowUs: number): Decision {
+    let best: { model: PolicyModel; from: number; size: number } | null = null;
+    for (const model of models) {
+      for (let from = 0; from < model.queue.length; from++) {
+        const size = batchToHeadDeadline(model, nowUs, from).length;
+        if (size > 0 && (best === null || size > best.size)) best = { model, from, size };
+        if (size === model.queue.length - from || size === model.spec.maxBatch) break;
+      }
+    }
+    if (best === null) return { type: "wait", untilUs: null };
+    const { model, from, size } = best;
+    return { type: "start", model, batch: model.queue.slice(from, from + size) };
+  },
+};
