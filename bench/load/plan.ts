@@ -1,0 +1,87 @@
+/** What a run will send and when, all of it decided before the run begins. */
+import { ArrivalStream, runLengthUs } from "../scenario/arrivals.ts";
+import type { Scenario } from "../scenario/schema.ts";
+
+/** A request with a deadline. Times in microseconds; `atUs` from the start of the run's warm-up. */
+export interface PlannedRequest {
+  readonly atUs: number;
+  readonly model: string;
+  readonly tenant: string;
+  readonly items: number;
+  /** From `atUs`: the answer counts as on time up to here. */
+  readonly deadlineUs: number;
+  /** Whether the caller states the deadline (false: the daemon applies the model's own SLO). */
+  readonly stated: boolean;
+}
+
+/** Requests without deadlines, `outstandingMax` of them kept with the daemon until `count` have been sent. */
+export interface PlannedBacklog {
+  readonly model: string;
+  readonly tenant: string;
+  readonly items: number;
+  readonly outstandingMax: number;
+  readonly count: number;
+}
+
+export interface LoadPlan {
+  /** In order of `atUs`. */
+  readonly requests: readonly PlannedRequest[];
+  readonly backlogs: readonly PlannedBacklog[];
+  /** Every model that is sent to, in the order in which reports list them. */
+  readonly models: readonly string[];
+  /** Requests scheduled before the warm-up's end are sent and not counted. */
+  readonly warmupUs: number;
+  readonly measureUs: number;
+}
+
+/** What may stand in place of a scenario's own values. */
+export interface PlanOptions {
+  readonly seed?: number;
+  /** Multiplies all rates; 1 by default. */
+  readonly scale?: number;
+  readonly warmupS?: number;
+  readonly measureS?: number;
+}
+
+/** Batches of a model that an infinite backlog keeps with the daemon. */
+const BACKLOG_BATCHES = 4;
+
+/**
+ * Draws all requests of a run; the same scenario and options give the same plan.
+ *
+ * @throws {ScenarioError} where the scenario's trace cannot be used
+ */
+export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPlan {
+  const run: Scenario = {
+    ...scenario,
+    warmup_s: options.warmupS ?? scenario.warmup_s,
+    measure_s: options.measureS ?? scenario.measure_s,
+  };
+  const arrivals = new ArrivalStream(run, {
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
+    ...(options.scale === undefined ? {} : { scale: options.scale }),
+  });
+  const requests: PlannedRequest[] = [];
+  for (const { atUs, model, items, budgetUs, explicit } of arrivals) {
+    const { name, tenant } = run.models[model]!;
+    requests.push({ atUs, model: name, tenant, items, deadlineUs: budgetUs, stated: explicit });
+  }
+  const backlogs = run.best_effort.map(({ model, backlog, outstanding, tenant }): PlannedBacklog => {
+    const { max_batch } = run.models.find(({ name }) => name === model)!;
+    return {
+      model,
+      tenant,
+      items: 1,
+      outstandingMax: outstanding ?? BACKLOG_BATCHES * max_batch,
+      count: backlog === "infinite" ? Number.POSITIVE_INFINITY : backlog,
+    };
+  });
+  const used = new Set([...requests.map(({ model }) => model), ...backlogs.map(({ model }) => model)]);
+  return {
+    requests,
+    backlogs,
+    models: run.models.map(({ name }) => name).filter((name) => used.has(name)),
+    warmupUs: Math.round(run.warmup_s * 1e6),
+    measureUs: runLengthUs(run) - Math.round(run.warmup_s * 1e6),
+  };
+}

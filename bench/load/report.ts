@@ -1,0 +1,79 @@
+/** A load test's result as text. */
+import { count, figure, percent } from "../report/format.ts";
+import { type Column, table } from "../report/table.ts";
+import type { Figures } from "./recorder.ts";
+import type { LoadResult } from "./result.ts";
+
+const COLUMNS: readonly Column[] = [
+  { title: "model", align: "left" },
+  ...["offered", "on time", "late", "shed", "errors", "attained", "goodput/s", "p50 ms", "p90 ms", "p99 ms"].map(right),
+  ...["p99.9 ms", "max ms", "batch"].map(right),
+];
+
+function right(title: string): Column {
+  return { title, align: "right" };
+}
+
+/** The whole report, without a final newline. */
+export function reportText(result: LoadResult): string {
+  const { scenario, target, transport, seed, scale, measured_s, warmup_s } = result;
+  const scaled = scale === 1 ? "" : `, rates × ${scale}`;
+  const lines = [
+    `${scenario} against ${target} (${transport}), seed ${seed}${scaled}: ${figure(measured_s)} s measured after ${figure(warmup_s)} s of warm-up`,
+    "",
+    ...figuresTable(result),
+  ];
+  const notes = [...bestEffortLines(result), ...deviceLines(result), ...lossLines(result), lagLine(result)];
+  lines.push("", ...notes);
+  if (result.interrupted)
+    lines.push("", "Stopped before its end: requests that were still unanswered are not counted.");
+  for (const problem of result.problems) lines.push("", `INVALID: ${problem}`);
+  return lines.join("\n");
+}
+
+function figuresTable({ models, total }: LoadResult): string[] {
+  const named = Object.entries(models);
+  const rows = named.map(([name, figures]) => row(name, figures));
+  if (named.length > 1) rows.push(row("total", total));
+  return table(COLUMNS, rows, named.length > 1 ? named.length : undefined);
+}
+
+function row(name: string, figures: Figures): string[] {
+  const { offered, on_time, late, shed, errors, attainment, goodput_per_s, latency_ms: ms } = figures;
+  const answered = on_time + late > 0;
+  const latency = [ms.p50, ms.p90, ms.p99, ms.p999, ms.max].map((value) => (answered ? figure(value) : "–"));
+  const counts = [offered, on_time, late, shed, errors].map(count);
+  const batch = figures.batch_size_mean === null ? "–" : figure(figures.batch_size_mean);
+  return [name, ...counts, offered > 0 ? percent(attainment) : "–", figure(goodput_per_s), ...latency, batch];
+}
+
+function bestEffortLines({ models }: LoadResult): string[] {
+  return Object.entries(models)
+    .filter(([, { best_effort: b }]) => b.answered + b.shed + b.errors > 0)
+    .map(([name, { best_effort: b }]) => {
+      const lost = b.shed + b.errors > 0 ? ` (${count(b.shed)} shed, ${count(b.errors)} errors)` : "";
+      return `best effort: ${name} ${count(b.answered)} requests answered, ${figure(b.items_per_s)} items/s${lost}`;
+    });
+}
+
+function deviceLines({ devices }: LoadResult): string[] {
+  return devices.map(
+    ({ device, provider, busy_share, best_effort_share, executions }) =>
+      `device ${device} (${provider}): busy ${percent(busy_share)}, of it best effort ${percent(best_effort_share)} of the time, ${count(executions)} executions`,
+  );
+}
+
+function lossLines({ total, error_examples }: LoadResult): string[] {
+  const lines: string[] = [];
+  const causes = Object.entries(total.shed_causes);
+  if (causes.length > 0) lines.push(`shed because: ${causes.map(([cause, n]) => `${cause} ${count(n)}`).join(", ")}`);
+  for (const [code, n] of Object.entries(total.error_codes)) {
+    const example = error_examples[code];
+    lines.push(`errors: ${code} ${count(n)}${example === undefined ? "" : `, for example: ${example}`}`);
+  }
+  return lines;
+}
+
+function lagLine({ generator_lag_ms: ms }: LoadResult): string {
+  return `generator lag: p50 ${figure(ms.p50)} ms, p99 ${figure(ms.p99)} ms, max ${figure(ms.max)} ms`;
+}

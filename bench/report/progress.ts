@@ -1,0 +1,64 @@
+/** How a run that takes a while shows that it goes on: a bar on a terminal, a line now and then elsewhere. */
+import { type Options, SingleBar } from "cli-progress";
+
+export interface Progress {
+  /** @param doneS seconds of `totalS` that are over; @param note what there is to say now */
+  update(doneS: number, totalS: number, note: string): void;
+  stop(): void;
+}
+
+/** Seconds between lines where there is no terminal. */
+const LINE_EVERY_S = 5;
+
+export function progressOn(stream: NodeJS.WriteStream, label: string): Progress {
+  return stream.isTTY ? new Bar(stream, label) : new Lines(stream, label);
+}
+
+class Bar implements Progress {
+  readonly #bar: SingleBar;
+  #started = false;
+
+  constructor(stream: NodeJS.WriteStream, label: string) {
+    const options: Options = {
+      stream,
+      format: `${label} {bar} {value}/{total} s  {note}`,
+      barCompleteChar: "█",
+      barIncompleteChar: "░",
+      barsize: 30,
+      hideCursor: true,
+      clearOnComplete: true,
+      linewrap: false,
+    };
+    this.#bar = new SingleBar(options);
+  }
+
+  update(doneS: number, totalS: number, note: string): void {
+    const value = Math.min(Math.round(doneS), Math.round(totalS));
+    if (this.#started) this.#bar.update(value, { note });
+    else this.#bar.start(Math.round(totalS), value, { note });
+    this.#started = true;
+  }
+
+  stop(): void {
+    if (this.#started) this.#bar.stop();
+  }
+}
+
+class Lines implements Progress {
+  readonly #stream: NodeJS.WriteStream;
+  readonly #label: string;
+  #nextS = LINE_EVERY_S;
+
+  constructor(stream: NodeJS.WriteStream, label: string) {
+    this.#stream = stream;
+    this.#label = label;
+  }
+
+  update(doneS: number, totalS: number, note: string): void {
+    if (doneS < this.#nextS) return;
+    this.#nextS = (Math.floor(doneS / LINE_EVERY_S) + 1) * LINE_EVERY_S;
+    this.#stream.write(`${this.#label} ${Math.round(doneS)}/${Math.round(totalS)} s  ${note}\n`);
+  }
+
+  stop(): void {}
+}
