@@ -1,0 +1,451 @@
+import type {
+  BatchPlan,
+  LaneKind,
+  ModelSpec,
+  RequestId,
+  Scheduler,
+  SchedulerEffect,
+  SchedulerEvent,
+  ShapeProfiles,
+  ShedCause,
+  ShedDetail,
+} from "../scheduler/types.ts";
+import { outcomeOf, timingsOf } from "./answers.ts";
+import type { EngineObserver } from "./observer.ts";
+import { ModelQueue, PendingRequest } from "./pending.ts";
+import type {
+  Clock,
+  Device,
+  Execution,
+  ExecutionResult,
+  Inference,
+  InferenceRequest,
+  Outcome,
+  Reply,
+} from "./ports.ts";
+import type { Recorder } from "./recording.ts";
+
+export interface EngineOptions {
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly observers?: readonly EngineObserver[];
+  /** Told of every step of the scheduler, so that the run can be replayed. */
+  readonly recorder?: Recorder;
+  /** Whether to ask the scheduler what each request waited for; true by default. */
+  readonly explain?: boolean;
+}
+
+/** What is queued and what executes at one moment. */
+export interface EngineSnapshot {
+  /** Requests that have neither been answered nor cancelled. */
+  readonly accepted: number;
+  readonly models: readonly {
+    readonly model: string;
+    readonly queuedRequests: number;
+    readonly queuedItems: number;
+    readonly queuedBytes: number;
+    readonly queuedBestEffortItems: number;
+  }[];
+  readonly lanes: readonly {
+    readonly lane: string;
+    readonly kind: LaneKind;
+    readonly executing: BatchPlan | null;
+  }[];
+}
+
+/** A lane and what it executes. */
+interface Lane {
+  readonly device: Device;
+  executing: RunningExecution | null;
+  /** Whether the scheduler has been told of it: a start that names it before that meant an earlier lane of its name. */
+  known: boolean;
+  /** Whether it is out of service. */
+  gone: boolean;
+  /** Called when a lane that was removed has nothing left to do. */
+  idle: (() => void) | null;
+}
+
+interface RunningExecution extends Execution {
+  readonly requests: readonly PendingRequest[];
+}
+
+/** An execution that ended or was lost with its lane; its callers' answers are still to come. */
+type Finished =
+  | {
+      readonly lane: Lane;
+      readonly execution: RunningExecution;
+      readonly result: ExecutionResult;
+      readonly endedUs: number;
+    }
+  | { readonly lane: null; readonly execution: RunningExecution; readonly reason: string; readonly endedUs: number };
+
+const NO_EFFECTS: readonly SchedulerEffect[] = [];
+
+/**
+ * Carries out what the scheduler decides: keeps payloads, hands batches to lanes, answers callers, arms the timer.
+ *
+ * One event is processed at a time. What happens while its effects are carried out (a reply that submits again, a lane
+ * that dies when told to start) is queued and processed after it, so the scheduler never sees a half-done step.
+ */
+export class Engine implements Inference {
+  readonly #clock: Clock;
+  readonly #scheduler: Scheduler;
+  readonly #observers: readonly EngineObserver[];
+  readonly #recorder: Recorder | null;
+  readonly #explain: boolean;
+  readonly #requests = new Map<RequestId, PendingRequest>();
+  readonly #models = new Map<string, ModelQueue>();
+  readonly #lanes = new Map<string, Lane>();
+  readonly #wake = (): void => this.#post({ type: "wake" }, null);
+  #lastId = 0;
+  #stepping = false;
+  /** Events that came during a step, in order; each with the execution that it ended, if any. */
+  #events: (SchedulerEvent | null)[] = [];
+  #finished: (Finished | null)[] = [];
+  /** Executions started in this step, which observers have not been told of yet. */
+  #started: RunningExecution[] = [];
+  #drained: (() => void)[] = [];
+
+  constructor(options: EngineOptions) {
+    this.#clock = options.clock;
+    this.#scheduler = options.scheduler;
+    this.#observers = options.observers ?? [];
+    this.#recorder = options.recorder ?? null;
+    this.#explain = (options.explain ?? true) && options.scheduler.explain !== undefined;
+  }
+
+  nowUs(): number {
+    return this.#clock.nowUs();
+  }
+
+  // Lanes and models.
+
+  /**
+   * Takes a lane into service; models are executed on it once they are `loaded` there.
+   *
+   * @throws where a lane of that name is in service
+   */
+  addLane(device: Device): void {
+    if (this.#lanes.has(device.lane)) throw new Error(`a lane named '${device.lane}' is already in service`);
+    const lane: Lane = { device, executing: null, known: false, gone: false, idle: null };
+    this.#lanes.set(device.lane, lane);
+    device.attach({
+      ended: (_name, execution, result) => this.#laneEnded(lane, execution, result),
+      lost: (_name, reason) => this.#laneLost(lane, reason),
+    });
+    const nowUs = this.#clock.nowUs();
+    for (const observer of this.#observers) observer.laneUp?.(device.lane, device.kind, nowUs);
+    this.#post({ type: "lane-up", lane: device.lane, kind: device.kind }, null);
+  }
+
+  /** Takes a lane out of service; what it executes is still answered. Resolves when it is idle. Unknown names are ignored. */
+  removeLane(name: string): Promise<void> {
+    const lane = this.#lanes.get(name);
+    if (lane === undefined) return Promise.resolve();
+    this.#retire(lane, "removed");
+    this.#post({ type: "lane-down", lane: name }, null);
+    if (lane.executing === null) return Promise.resolve();
+    return new Promise((resolve) => {
+      lane.idle = resolve;
+    });
+  }
+
+  /** Accepts requests for the model; they wait until it is loaded on some lane. Replaces an earlier spec. */
+  addModel(spec: ModelSpec): void {
+    if (!this.#models.has(spec.model)) this.#models.set(spec.model, new ModelQueue(spec.model));
+    this.#post({ type: "model-add", spec }, null);
+  }
+
+  /** Accepts no more requests for the model and sheds those that wait with cause `unloaded`. */
+  removeModel(model: string): void {
+    if (this.#models.delete(model)) this.#post({ type: "model-remove", model }, null);
+  }
+
+  /** The model can execute on the lane, with these profiles; also when they were measured anew. */
+  loaded(lane: string, model: string, profiles: ShapeProfiles): void {
+    this.#post({ type: "loaded", lane, model, profiles }, null);
+  }
+
+  unloaded(lane: string, model: string): void {
+    this.#post({ type: "unloaded", lane, model }, null);
+  }
+
+  // Requests.
+
+  submit(request: InferenceRequest, reply: Reply): RequestId {
+    const id = ++this.#lastId;
+    const queue = this.#models.get(request.model);
+    const nowUs = this.#clock.nowUs();
+    const pending = new PendingRequest(id, nowUs, request, queue ?? new ModelQueue(request.model), reply);
+    this.#requests.set(id, pending);
+    pending.queue.add(pending);
+    for (const observer of this.#observers) observer.arrived?.(pending);
+    if (queue === undefined) {
+      this.#shed(pending, "unloaded", {}, nowUs);
+      return id;
+    }
+    const { model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant } = pending;
+    const meta = { id, model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant };
+    this.#post({ type: "arrive", request: meta }, null);
+    return id;
+  }
+
+  cancel(id: RequestId): void {
+    const request = this.#requests.get(id);
+    if (request === undefined || request.reply === null) return;
+    request.reply = null;
+    const nowUs = this.#clock.nowUs();
+    for (const observer of this.#observers) observer.cancelled?.(request, request.started, nowUs);
+    // A queued request stays known until the scheduler has taken it out of its queue: it may be in a batch by then.
+    if (request.started) this.#forget(request);
+    this.#post({ type: "cancel", id }, null);
+  }
+
+  /** Resolves when every accepted request has ended. It does not refuse new ones: that is for those who accept them. */
+  drain(): Promise<void> {
+    if (this.#requests.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#drained.push(resolve);
+    });
+  }
+
+  snapshot(): EngineSnapshot {
+    return {
+      accepted: this.#requests.size,
+      models: [...this.#models.values()].map((queue) => ({
+        model: queue.model,
+        queuedRequests: queue.requests,
+        queuedItems: queue.items,
+        queuedBytes: queue.bytes,
+        queuedBestEffortItems: queue.bestEffortItems,
+      })),
+      lanes: [...this.#lanes.values()].map(({ device, executing }) => ({
+        lane: device.lane,
+        kind: device.kind,
+        executing: executing?.plan ?? null,
+      })),
+    };
+  }
+
+  // Events, one at a time.
+
+  /** @param event null where the scheduler no longer knows the lane and only callers are to be answered */
+  #post(event: SchedulerEvent | null, finished: Finished | null): void {
+    if (this.#stepping) {
+      this.#events.push(event);
+      this.#finished.push(finished);
+      return;
+    }
+    this.#stepping = true;
+    try {
+      this.#process(event, finished);
+      for (let i = 0; i < this.#events.length; i++) this.#process(this.#events[i]!, this.#finished[i]!);
+    } finally {
+      this.#stepping = false;
+      if (this.#events.length > 0) {
+        this.#events = [];
+        this.#finished = [];
+      }
+    }
+  }
+
+  #process(event: SchedulerEvent | null, finished: Finished | null): void {
+    const nowUs = this.#clock.nowUs();
+    let effects = NO_EFFECTS;
+    if (event !== null) {
+      if (event.type === "lane-up") this.#markKnown(event.lane);
+      effects = this.#scheduler.step(event, nowUs);
+      this.#recorder?.(event, nowUs, effects);
+    }
+    // The lane that became free gets its next batch before anybody is answered, so that it does not wait for callers.
+    for (const effect of effects) if (effect.type === "start") this.#start(effect.plan, nowUs);
+    if (finished !== null) this.#finish(finished);
+    if (this.#started.length > 0) {
+      const started = this.#started;
+      this.#started = [];
+      for (const execution of started) for (const observer of this.#observers) observer.started?.(execution, nowUs);
+    }
+    for (const effect of effects) if (effect.type !== "start") this.#carryOut(effect, nowUs);
+    if (event?.type === "cancel") {
+      const request = this.#requests.get(event.id);
+      if (request !== undefined && !request.started) this.#unqueue(request);
+    }
+  }
+
+  #carryOut(effect: Exclude<SchedulerEffect, { type: "start" }>, nowUs: number): void {
+    switch (effect.type) {
+      case "stage":
+        this.#stage(effect.plan);
+        return;
+      case "shed": {
+        const request = this.#requests.get(effect.id);
+        if (request === undefined) throw new Error(`the scheduler shed request ${effect.id}, which is not queued`);
+        this.#shed(request, effect.cause, effect.detail, nowUs);
+        return;
+      }
+      case "demote":
+        this.#demote(effect.id, nowUs);
+        return;
+      case "wake-at":
+        this.#clock.wakeAt(effect.atUs, this.#wake);
+        return;
+    }
+  }
+
+  // Batches.
+
+  #start(plan: BatchPlan, nowUs: number): void {
+    const lane = this.#lanes.get(plan.lane);
+    const requests = plan.ids.map((id) => this.#queued(id));
+    const execution: RunningExecution = { plan, requests };
+    const explanations = this.#explain ? this.#scheduler.explain!(plan.execution) : null;
+    for (const request of requests) {
+      request.started = true;
+      request.startedUs = nowUs;
+      if (explanations !== null) request.waited = explanations.get(request.id) ?? null;
+      request.queue.remove(request);
+    }
+    if (lane === undefined || !lane.known) {
+      // The lane has gone, and the scheduler will hear of it next.
+      this.#started.push(execution);
+      this.#post(null, {
+        lane: null,
+        execution,
+        reason: `lane '${plan.lane}' is no longer in service`,
+        endedUs: nowUs,
+      });
+      return;
+    }
+    if (lane.executing !== null) throw new Error(`the scheduler started a batch on lane '${plan.lane}', which is busy`);
+    lane.executing = execution;
+    this.#started.push(execution);
+    lane.device.start(execution);
+  }
+
+  #queued(id: RequestId): PendingRequest {
+    const request = this.#requests.get(id);
+    if (request === undefined || request.started) {
+      throw new Error(`the scheduler put request ${id} into a batch, but it is not queued`);
+    }
+    return request;
+  }
+
+  #stage(plan: BatchPlan): void {
+    const requests: PendingRequest[] = [];
+    for (const id of plan.ids) {
+      const request = this.#requests.get(id);
+      // A request that ended since only makes the guess worse; the start will tell what really runs.
+      if (request === undefined || request.started) return;
+      requests.push(request);
+    }
+    this.#lanes.get(plan.lane)?.device.stage({ plan, requests });
+  }
+
+  #laneEnded(lane: Lane, ended: Execution, result: ExecutionResult): void {
+    const execution = lane.executing;
+    if (execution !== ended) {
+      if (lane.gone) return;
+      throw new Error(`lane '${lane.device.lane}' ended an execution that it was not given`);
+    }
+    lane.executing = null;
+    const finished = { lane, execution: ended as RunningExecution, result, endedUs: this.#clock.nowUs() };
+    if (lane.gone) {
+      this.#post(null, finished);
+      lane.idle?.();
+      return;
+    }
+    const us = result.timings?.executeUs ?? null;
+    const { execution: id, lane: name } = ended.plan;
+    this.#post({ type: "end", lane: name, execution: id, us, ok: result.ok }, finished);
+  }
+
+  #laneLost(lane: Lane, reason: string): void {
+    const execution = lane.executing;
+    const removed = lane.gone;
+    lane.executing = null;
+    if (!removed) this.#retire(lane, reason);
+    const finished = execution === null ? null : { lane: null, execution, reason, endedUs: this.#clock.nowUs() };
+    this.#post(removed ? null : { type: "lane-down", lane: lane.device.lane }, finished);
+    lane.idle?.();
+  }
+
+  #markKnown(name: string): void {
+    const lane = this.#lanes.get(name);
+    if (lane !== undefined) lane.known = true;
+  }
+
+  #retire(lane: Lane, reason: string): void {
+    lane.gone = true;
+    this.#lanes.delete(lane.device.lane);
+    const nowUs = this.#clock.nowUs();
+    for (const observer of this.#observers) observer.laneDown?.(lane.device.lane, reason, nowUs);
+  }
+
+  /** Answers the callers of a batch. */
+  #finish(finished: Finished): void {
+    const { execution, endedUs } = finished;
+    const { plan, requests } = execution;
+    if (finished.lane === null) {
+      const { reason } = finished;
+      for (const observer of this.#observers) observer.lost?.(execution, reason, endedUs);
+      for (const request of requests) this.#answer(request, { type: "lost", reason });
+      return;
+    }
+    const { lane, result } = finished;
+    const timings = requests.map((request) =>
+      request.reply === null || !result.ok ? null : timingsOf(request, plan, result.timings, endedUs),
+    );
+    for (const observer of this.#observers) observer.ended?.(execution, result, timings, endedUs);
+    let offset = 0;
+    for (let i = 0; i < requests.length; i++) {
+      const request = requests[i]!;
+      if (request.reply !== null) this.#answer(request, outcomeOf(request, plan, result, offset, timings[i]!));
+      offset += request.items;
+    }
+    lane.device.release(execution);
+  }
+
+  // Ends of requests.
+
+  #shed(request: PendingRequest, cause: ShedCause, detail: ShedDetail, nowUs: number): void {
+    if (request.reply !== null) for (const observer of this.#observers) observer.shed?.(request, cause, detail, nowUs);
+    request.queue.remove(request);
+    this.#answer(request, { type: "shed", cause, detail });
+  }
+
+  #demote(id: RequestId, nowUs: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined || request.bestEffort) return;
+    request.bestEffort = true;
+    if (!request.started) request.queue.bestEffortItems += request.items;
+    for (const observer of this.#observers) observer.demoted?.(request, nowUs);
+  }
+
+  /** Takes out a cancelled request that was still queued. */
+  #unqueue(request: PendingRequest): void {
+    request.queue.remove(request);
+    this.#forget(request);
+  }
+
+  /** Gives the one outcome, unless the caller has gone. */
+  #answer(request: PendingRequest, outcome: Outcome): void {
+    const reply = request.reply;
+    request.reply = null;
+    try {
+      reply?.(outcome, request);
+    } catch (error) {
+      // A caller's mistake must not leave the rest of the batch unanswered; it still stops the process, like any other.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+    this.#forget(request);
+  }
+
+  #forget(request: PendingRequest): void {
+    if (!this.#requests.delete(request.id) || this.#requests.size > 0) return;
+    const drained = this.#drained;
+    this.#drained = [];
+    for (const resolve of drained) resolve();
+  }
+}

@@ -1,0 +1,76 @@
+import type { RequestId, WaitExplanation } from "../scheduler/types.ts";
+import type { AcceptedRequest, InferenceRequest, Reply } from "./ports.ts";
+import { tensorBytes } from "./split.ts";
+import type { Tensor } from "./tensors.ts";
+
+/** What is queued for one model: depths for metrics and admission messages. */
+export class ModelQueue {
+  readonly model: string;
+  requests = 0;
+  items = 0;
+  bytes = 0;
+  /** Of the items, those without a deadline (demoted ones included). */
+  bestEffortItems = 0;
+
+  constructor(model: string) {
+    this.model = model;
+  }
+
+  add(request: PendingRequest): void {
+    this.#count(request, 1);
+  }
+
+  remove(request: PendingRequest): void {
+    this.#count(request, -1);
+  }
+
+  #count(request: PendingRequest, sign: 1 | -1): void {
+    this.requests += sign;
+    this.items += sign * request.items;
+    this.bytes += sign * request.bytes;
+    if (request.bestEffort) this.bestEffortItems += sign * request.items;
+  }
+}
+
+/** A request from its arrival to its outcome: its payload, and who waits for the answer. */
+export class PendingRequest implements AcceptedRequest {
+  readonly id: RequestId;
+  readonly model: string;
+  readonly items: number;
+  readonly shape: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly string[] | null;
+  readonly deadlineUs: number | null;
+  readonly explicit: boolean;
+  readonly expiresUs: number | null;
+  readonly tenant: string;
+  readonly arrivedUs: number;
+  readonly bytes: number;
+  readonly queue: ModelQueue;
+  /** null once the caller has gone. */
+  reply: Reply | null;
+  /** Whether its batch was started; from then on it can no longer leave the batch. */
+  started = false;
+  startedUs = 0;
+  /** Without a deadline, or demoted. */
+  bestEffort: boolean;
+  waited: WaitExplanation | null = null;
+
+  constructor(id: RequestId, arrivedUs: number, request: InferenceRequest, queue: ModelQueue, reply: Reply) {
+    this.id = id;
+    this.model = request.model;
+    this.items = request.items;
+    this.shape = request.shape;
+    this.inputs = request.inputs;
+    this.outputs = request.outputs;
+    this.deadlineUs = request.deadlineUs;
+    this.explicit = request.explicit;
+    this.expiresUs = request.expiresUs;
+    this.tenant = request.tenant;
+    this.arrivedUs = arrivedUs;
+    this.bytes = tensorBytes(request.inputs);
+    this.queue = queue;
+    this.reply = reply;
+    this.bestEffort = request.deadlineUs === null;
+  }
+}
