@@ -1,7 +1,7 @@
-import { EagerEdf } from "../../bench/policies/eager-edf.ts";
 import { Engine, type EngineOptions } from "../../daemon/engine/engine.ts";
 import type { InferenceRequest, Outcome } from "../../daemon/engine/ports.ts";
 import type { ModelSpec, Profile, RequestId } from "../../daemon/scheduler/types.ts";
+import { EdfScheduler } from "./edf-scheduler.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { PuppetDevice } from "./puppet-device.ts";
 
@@ -49,7 +49,7 @@ export class EngineRig {
   readonly outcomes: Map<RequestId, Outcome> = new Map();
 
   constructor(options: Partial<EngineOptions> = {}) {
-    this.engine = new Engine({ clock: this.clock, scheduler: new EagerEdf(), ...options });
+    this.engine = new Engine({ clock: this.clock, scheduler: new EdfScheduler(), ...options });
     this.engine.addLane(this.device);
     this.engine.addModel(modelSpec("m"));
     this.engine.loaded("gpu0", "m", { "": linearProfile(4) });
