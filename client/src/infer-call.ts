@@ -1,0 +1,76 @@
+/** One `infer` from the call to its end. */
+import type { Metadata } from "@grpc/grpc-js";
+import type { SlacklineError } from "./errors.ts";
+import type { Link } from "./link.ts";
+import type { WireRequest } from "./wire/request.ts";
+import type { WireResponse } from "./wire/response.ts";
+
+export interface InferCallSettings {
+  readonly request: WireRequest;
+  /** Milliseconds, as the caller stated it. */
+  readonly deadlineMs: number | null;
+  readonly retry: boolean;
+  /** Of a unary call; a stream has its own. */
+  readonly metadata: Metadata;
+}
+
+/** The deadline's clock: monotonic milliseconds. */
+export const nowMs = (): number => performance.now();
+
+export class InferCall {
+  readonly settings: InferCallSettings;
+  /** On `nowMs`'s clock; null for none. */
+  readonly deadlineAt: number | null;
+  /** The id under which the link that has it knows it. */
+  wireId = "";
+  /** Where it is outstanding; null while it waits. */
+  link: Link | null = null;
+  /** Daemons that shed it. */
+  readonly shedBy: string[] = [];
+  /** How often it was sent again because a stream or connection broke. */
+  resends = 0;
+  timer: NodeJS.Timeout | null = null;
+  settled = false;
+  /** Ends the request early and cancels it at the daemon; set by the router that has it. */
+  giveUp: (error: SlacklineError) => void = (error) => this.reject(error);
+  unwatchSignal: (() => void) | null = null;
+  readonly #resolve: (response: WireResponse) => void;
+  readonly #reject: (error: SlacklineError) => void;
+
+  constructor(
+    settings: InferCallSettings,
+    resolve: (response: WireResponse) => void,
+    reject: (error: SlacklineError) => void,
+  ) {
+    this.settings = settings;
+    this.deadlineAt = settings.deadlineMs === null ? null : nowMs() + settings.deadlineMs;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  /** Milliseconds left; Infinity without a deadline. */
+  get remainingMs(): number {
+    return this.deadlineAt === null ? Number.POSITIVE_INFINITY : this.deadlineAt - nowMs();
+  }
+
+  resolve(response: WireResponse): void {
+    if (this.#settle()) this.#resolve(response);
+  }
+
+  reject(error: SlacklineError): void {
+    if (this.#settle()) this.#reject(error);
+  }
+
+  arm(delayMs: number, fn: () => void): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = setTimeout(fn, Math.max(0, delayMs));
+  }
+
+  #settle(): boolean {
+    if (this.settled) return false;
+    this.settled = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.unwatchSignal?.();
+    return true;
+  }
+}

@@ -1,0 +1,50 @@
+/** A way to a daemon, as the router sees it: a stream, or a target's unary calls. */
+import type { SlacklineError } from "./errors.ts";
+import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
+import type { InferCall } from "./infer-call.ts";
+import type { WireParameter } from "./wire/request.ts";
+import type { WireResponse } from "./wire/response.ts";
+
+export interface Link {
+  /** Whether a request can be sent now: connected, and not waiting for earlier ones to be written. */
+  readonly available: boolean;
+  /** Whether it is connected. */
+  readonly connected: boolean;
+  /** Requests that the daemon has not answered, for choosing the least loaded link. */
+  readonly load: number;
+  /** Which daemon this leads to, as far as that is known. */
+  readonly peer: string;
+  /** Whether the same link may lead a second attempt to another daemon. */
+  readonly roams: boolean;
+  send(call: InferCall): void;
+  /** Nobody waits for this request any more: cancels it at the daemon. */
+  abandon(call: InferCall): void;
+  close(): void;
+}
+
+/** Why a request that was outstanding has no answer. */
+export type Failure =
+  /** The daemon answered with an error. */
+  | { readonly type: "answered"; readonly error: SlacklineError; readonly shed: boolean }
+  /** The connection or stream is gone, whatever the request was. */
+  | { readonly type: "lost"; readonly error: SlacklineError }
+  /** The stream was ended by an error that one of its requests may have caused. */
+  | { readonly type: "suspect"; readonly error: SlacklineError };
+
+export interface LinkEvents {
+  answered(call: InferCall, response: WireResponse): void;
+  failed(call: InferCall, failure: Failure, link: Link): void;
+  /** The link can take requests, again or for the first time. */
+  available(): void;
+}
+
+/** The parameter that tells the daemon how much time an attempt has. */
+export function deadlineParameters(call: InferCall): WireParameter[] {
+  const { deadlineMs } = call.settings;
+  if (deadlineMs === null) return [];
+  const remaining = call.remainingMs;
+  // Sent at once, which is the rule, it is the caller's own number; later, whole milliseconds unless these are too coarse.
+  const value =
+    deadlineMs - remaining < 1 ? deadlineMs : remaining > 20 ? Math.floor(remaining) : Math.max(0.001, remaining);
+  return [{ name: REQUEST_PARAMETERS.deadlineMs, value }];
+}

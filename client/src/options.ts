@@ -1,0 +1,134 @@
+/** Options of the client, and the same with every default filled in. */
+import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } from "@grpc/grpc-js";
+import { invalidArgument } from "./errors.ts";
+import { TENANT_METADATA } from "./generated/parameters.ts";
+
+/** How requests travel: over a few long-lived streams, or as a call of their own each. */
+export type Transport = "stream" | "unary";
+
+export interface SlacklineClientOptions {
+  /** `host:port`, or any gRPC name such as `dns:///daemons.internal:8001`, whose addresses then share the requests. */
+  readonly target?: string;
+  /** Several daemons that serve the same models; requests go to the one with the fewest outstanding. */
+  readonly targets?: readonly string[];
+  /** Default: no TLS. `credentials.createSsl(…)` of @grpc/grpc-js otherwise. */
+  readonly credentials?: ChannelCredentials;
+  /** Default `stream`, which costs a fraction of the CPU per request; servers without ModelStreamInfer get unary calls. */
+  readonly transport?: Transport;
+  /** Streams per target; default 2, and 4 where a target may resolve to several addresses. */
+  readonly streams?: number;
+  /** Whether a shed request is tried on another daemon while its deadline leaves time; default true. */
+  readonly retry?: boolean;
+  /** Deadline of requests that state none, in milliseconds from the call; default none (the daemon then applies the model's SLO). */
+  readonly deadlineMs?: number;
+  /** How long after its deadline an answer that is on its way is still taken, in milliseconds; default 50. */
+  readonly graceMs?: number;
+  /** How long a request without a deadline waits for a connection, in milliseconds; default 10,000. */
+  readonly connectTimeoutMs?: number;
+  /** Requests that may wait in this process for a connection or for a stream to drain; default 10,000. */
+  readonly queueMax?: number;
+  /** On whose behalf, where the daemon shares capacity among tenants. */
+  readonly tenant?: string;
+  /** Sent with every call and stream. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Compresses requests; worth it only on slow networks. Default none. */
+  readonly compression?: "none" | "gzip" | "deflate";
+  /** gRPC channel options that override the client's own. */
+  readonly channelOptions?: ChannelOptions;
+}
+
+export interface CompiledOptions {
+  readonly targets: readonly string[];
+  readonly credentials: ChannelCredentials;
+  readonly transport: Transport;
+  readonly streams: number | null;
+  readonly retry: boolean;
+  readonly deadlineMs: number | null;
+  readonly graceMs: number;
+  readonly connectTimeoutMs: number;
+  readonly queueMax: number;
+  readonly tenant: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly channelOptions: ChannelOptions;
+}
+
+/** Numbers by which gRPC names its compression algorithms. */
+const COMPRESSION = { none: 0, deflate: 1, gzip: 2 } as const;
+
+const DEFAULT_CHANNEL_OPTIONS: ChannelOptions = {
+  // The daemon limits sizes; tensors are often larger than gRPC's default of 4 MiB.
+  "grpc.max_receive_message_length": -1,
+  "grpc.max_send_message_length": -1,
+  // The client sends again by itself, knowing deadlines; gRPC's own retries would only keep copies.
+  "grpc.enable_retries": 0,
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 5_000,
+  // A host that vanished without closing its connections is noticed within 40 s.
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  // Room for tensors in flight: HTTP/2's default of 64 KiB costs a round trip for each such piece.
+  "grpc-node.flow_control_window": 4 * 1024 * 1024,
+  "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
+};
+
+function positive(name: string, value: number | undefined, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== "number" || !(value >= 0)) throw invalidArgument(`${name} must be a number >= 0, got ${value}`);
+  return value;
+}
+
+/** Throws INVALID_ARGUMENT. */
+export function checkDeadline(deadlineMs: number | undefined): number | null {
+  if (deadlineMs === undefined) return null;
+  if (typeof deadlineMs !== "number" || !(deadlineMs > 0)) {
+    throw invalidArgument(`deadlineMs must be a number of milliseconds > 0, got ${deadlineMs}`);
+  }
+  return Number.isFinite(deadlineMs) ? deadlineMs : null;
+}
+
+/** Fills in defaults; throws INVALID_ARGUMENT. */
+export function compileOptions(options: SlacklineClientOptions): CompiledOptions {
+  const targets = [...(options.targets ?? []), ...(options.target === undefined ? [] : [options.target])];
+  if (targets.length === 0 || targets.some((target) => typeof target !== "string" || target === "")) {
+    throw invalidArgument('a client needs `target` (such as "localhost:8001") or `targets`');
+  }
+  const transport = options.transport ?? "stream";
+  if (transport !== "stream" && transport !== "unary") {
+    throw invalidArgument(`transport must be "stream" or "unary", got ${JSON.stringify(transport)}`);
+  }
+  const { streams } = options;
+  if (streams !== undefined && !(Number.isInteger(streams) && streams > 0)) {
+    throw invalidArgument(`streams must be a whole number > 0, got ${streams}`);
+  }
+  return {
+    targets: [...new Set(targets)],
+    credentials: options.credentials ?? credentials.createInsecure(),
+    transport,
+    streams: streams ?? null,
+    retry: options.retry ?? true,
+    deadlineMs: checkDeadline(options.deadlineMs),
+    graceMs: positive("graceMs", options.graceMs, 50),
+    connectTimeoutMs: positive("connectTimeoutMs", options.connectTimeoutMs, 10_000),
+    queueMax: positive("queueMax", options.queueMax, 10_000),
+    tenant: options.tenant ?? "",
+    metadata: options.metadata ?? {},
+    channelOptions: {
+      ...DEFAULT_CHANNEL_OPTIONS,
+      "grpc.default_compression_algorithm": COMPRESSION[options.compression ?? "none"],
+      ...options.channelOptions,
+    },
+  };
+}
+
+/** Whether a target's name may stand for several addresses, among which gRPC distributes calls and streams. */
+export function mayBeSeveral(target: string): boolean {
+  return /^dns:/.test(target) || target.includes(",");
+}
+
+/** gRPC metadata of calls and streams. */
+export function buildMetadata(tenant: string, ...parts: readonly Readonly<Record<string, string>>[]): Metadata {
+  const metadata = new Metadata();
+  for (const part of parts) for (const [key, value] of Object.entries(part)) metadata.set(key, value);
+  if (tenant !== "") metadata.set(TENANT_METADATA, tenant);
+  return metadata;
+}

@@ -1,0 +1,249 @@
+/** Chooses a link for each request, keeps those that can't be sent yet, and decides what is sent again. */
+import { SlacklineError } from "./errors.ts";
+import { type InferCall, nowMs } from "./infer-call.ts";
+import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { WireResponse } from "./wire/response.ts";
+
+/** Without a deadline, a request that keeps losing its stream is given up after this many times. */
+const RESENDS_MAX = 5;
+const RESEND_MS_MIN = 20;
+const RESEND_MS_MAX = 1_000;
+/** Attempts on other daemons after sheds. */
+const SHED_RETRIES_MAX = 3;
+
+export interface RouterSettings {
+  readonly graceMs: number;
+  readonly connectTimeoutMs: number;
+  readonly queueMax: number;
+  /** Why there is no connection, for messages. */
+  readonly problem: () => string;
+  /** Where requests go that may have broken a stream: alone, so that only the guilty one fails; null: they fail. */
+  readonly isolation: Router | null;
+}
+
+export class Router implements LinkEvents {
+  readonly #settings: RouterSettings;
+  readonly #links: Link[] = [];
+  /** Requests that no link can take now, oldest first. */
+  readonly #waiting = new Set<InferCall>();
+  /** Requests that are sent again after a pause. */
+  readonly #pausing = new Set<InferCall>();
+  /** Every request that has not ended. */
+  readonly #open = new Set<InferCall>();
+  #turn = 0;
+  #lastUsedMs = nowMs();
+
+  constructor(settings: RouterSettings) {
+    this.#settings = settings;
+  }
+
+  /** Requests that have not ended. */
+  get open(): number {
+    return this.#open.size;
+  }
+
+  get lastUsedMs(): number {
+    return this.#lastUsedMs;
+  }
+
+  add(link: Link): void {
+    this.#links.push(link);
+    this.available();
+  }
+
+  remove(link: Link): void {
+    const index = this.#links.indexOf(link);
+    if (index >= 0) this.#links.splice(index, 1);
+  }
+
+  submit(call: InferCall): void {
+    this.#lastUsedMs = nowMs();
+    this.#open.add(call);
+    call.giveUp = (error) => this.#abandon(call, error);
+    if (call.deadlineAt !== null) call.arm(call.remainingMs, () => this.#deadlinePassed(call));
+    this.#route(call);
+  }
+
+  close(error: SlacklineError): void {
+    for (const call of [...this.#open]) this.#reject(call, error);
+    this.closeLinks();
+  }
+
+  /** For a router without open requests. */
+  closeLinks(): void {
+    for (const link of this.#links) link.close();
+    this.#links.length = 0;
+  }
+
+  answered(call: InferCall, response: WireResponse): void {
+    this.#forget(call);
+    call.resolve(response);
+  }
+
+  failed(call: InferCall, failure: Failure, link: Link): void {
+    if (call.settled) return;
+    switch (failure.type) {
+      case "lost":
+        this.#resend(call, failure.error);
+        return;
+      case "suspect":
+        this.#isolate(call, failure.error);
+        return;
+      case "answered":
+        this.#answeredWithError(call, failure, link);
+        return;
+    }
+  }
+
+  available(): void {
+    for (const call of this.#waiting) {
+      const link = this.#pick(call);
+      if (link === null) {
+        if (!this.#links.some((any) => any.available)) return;
+        continue;
+      }
+      this.#waiting.delete(call);
+      if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
+      link.send(call);
+    }
+  }
+
+  #abandon(call: InferCall, error: SlacklineError): void {
+    call.link?.abandon(call);
+    this.#reject(call, error);
+  }
+
+  #route(call: InferCall): void {
+    // Those that wait were here first.
+    const link = this.#waiting.size === 0 ? this.#pick(call) : null;
+    if (link !== null) link.send(call);
+    else this.#wait(call);
+  }
+
+  #pick(call: InferCall): Link | null {
+    let best: Link | null = null;
+    const count = this.#links.length;
+    const first = this.#turn++;
+    for (let i = 0; i < count; i++) {
+      const link = this.#links[(first + i) % count]!;
+      if (!link.available || (best !== null && link.load >= best.load)) continue;
+      if (call.shedBy.length > 0 && call.shedBy.includes(link.peer)) continue;
+      best = link;
+    }
+    return best;
+  }
+
+  #wait(call: InferCall): void {
+    const { queueMax, connectTimeoutMs } = this.#settings;
+    if (this.#waiting.size >= queueMax) {
+      const message = `${queueMax} requests already wait in this client for a connection (queueMax)`;
+      this.#reject(call, new SlacklineError("RESOURCE_EXHAUSTED", message, { reason: "client_queue" }));
+      return;
+    }
+    this.#waiting.add(call);
+    if (call.deadlineAt === null) this.#limitWait(call, connectTimeoutMs);
+  }
+
+  /** A request without a deadline waits its turn for as long as that takes, but not for a daemon that isn't there. */
+  #limitWait(call: InferCall, connectTimeoutMs: number): void {
+    call.arm(connectTimeoutMs, () => {
+      if (!this.#waiting.has(call)) return;
+      if (this.#connected) this.#limitWait(call, connectTimeoutMs);
+      else this.#reject(call, this.#noConnection(`within ${connectTimeoutMs} ms (connectTimeoutMs)`));
+    });
+  }
+
+  get #connected(): boolean {
+    return this.#links.some((link) => link.connected);
+  }
+
+  #noConnection(when: string): SlacklineError {
+    const message = `no daemon was reached ${when}: ${this.#settings.problem()}`;
+    return new SlacklineError("UNAVAILABLE", message, { reason: "no_connection" });
+  }
+
+  #deadlinePassed(call: InferCall): void {
+    if (call.link !== null) {
+      // Whatever has arrived is read before the request is given up.
+      call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
+    } else if (this.#connected && !this.#pausing.has(call)) {
+      this.#reject(call, this.#noAnswer(call, "it was still waiting to be sent, behind earlier requests"));
+    } else {
+      this.#reject(call, this.#noConnection(`by the deadline of ${call.settings.deadlineMs} ms`));
+    }
+  }
+
+  #graceOver(call: InferCall): void {
+    if (call.settled) return;
+    const { graceMs } = this.#settings;
+    if (call.link === null) this.#reject(call, this.#noConnection(`by the deadline of ${call.settings.deadlineMs} ms`));
+    else this.#abandon(call, this.#noAnswer(call, `nor within ${graceMs} ms after it (graceMs)`));
+  }
+
+  #noAnswer(call: InferCall, how: string): SlacklineError {
+    const { request, deadlineMs } = call.settings;
+    const message = `model '${request.model}' gave no answer by the deadline of ${deadlineMs} ms: ${how}`;
+    return new SlacklineError("DEADLINE_EXCEEDED", message, { reason: "no_answer" });
+  }
+
+  #answeredWithError(call: InferCall, failure: Failure & { type: "answered" }, link: Link): void {
+    const { error, shed } = failure;
+    if (!shed || call.remainingMs <= 0) {
+      this.#reject(call, error);
+      return;
+    }
+    if (call.settings.retry && call.shedBy.length < SHED_RETRIES_MAX) {
+      call.shedBy.push(link.roams ? "" : link.peer);
+      const other = this.#pick(call);
+      if (other !== null) {
+        other.send(call);
+        return;
+      }
+    }
+    const { code, retryAfterMs } = error;
+    if (code === "UNAVAILABLE" && retryAfterMs !== undefined && retryAfterMs < call.remainingMs) {
+      call.shedBy.length = 0;
+      this.#resend(call, error, retryAfterMs);
+      return;
+    }
+    this.#reject(call, error);
+  }
+
+  /** Sends again what lost its stream or connection, or was asked to come back: at once the first time, then less and less often. */
+  #resend(call: InferCall, error: SlacklineError, pauseMs?: number): void {
+    const resends = call.resends++;
+    if (call.deadlineAt === null && resends >= RESENDS_MAX) {
+      this.#reject(call, error);
+      return;
+    }
+    const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));
+    const delayMs = Math.max(backoffMs * (0.5 + Math.random()), pauseMs ?? 0);
+    if (call.remainingMs <= delayMs) {
+      this.#reject(call, error);
+    } else if (delayMs === 0) {
+      this.#route(call);
+    } else {
+      this.#pausing.add(call);
+      setTimeout(() => {
+        if (this.#pausing.delete(call)) this.#route(call);
+      }, delayMs);
+    }
+  }
+
+  #isolate(call: InferCall, error: SlacklineError): void {
+    this.#forget(call);
+    if (this.#settings.isolation === null) call.reject(error);
+    else this.#settings.isolation.submit(call);
+  }
+
+  #reject(call: InferCall, error: SlacklineError): void {
+    this.#forget(call);
+    call.reject(error);
+  }
+
+  #forget(call: InferCall): void {
+    this.#open.delete(call);
+    this.#waiting.delete(call);
+    this.#pausing.delete(call);
+  }
+}

@@ -1,0 +1,225 @@
+/** One long-lived ModelStreamInfer stream, opened again whenever it ends. */
+import type { ClientDuplexStream, Metadata, StatusObject } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
+import type { Endpoint } from "./endpoint.ts";
+import { fromStreamEnd, fromStreamError } from "./failures.ts";
+import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
+import type { InferCall } from "./infer-call.ts";
+import { deadlineParameters, type Failure, type Link, type LinkEvents } from "./link.ts";
+import { encodeInferRequest } from "./wire/request.ts";
+import { decodeStreamResponse, type WireStreamResponse } from "./wire/response.ts";
+
+const PATH = "/inference.GRPCInferenceService/ModelStreamInfer";
+const identity = (bytes: Buffer): Buffer => bytes;
+const REOPEN_MS_MIN = 50;
+const REOPEN_MS_MAX = 2_000;
+/** Streams of a target with several addresses are replaced after this long, so that new addresses get their share. */
+const MAX_AGE_MS = 5 * 60_000;
+
+type Stream = ClientDuplexStream<Buffer, Buffer>;
+
+export interface StreamLinkSettings {
+  readonly endpoint: Endpoint;
+  readonly metadata: Metadata;
+  readonly events: LinkEvents;
+  /** The server has no ModelStreamInfer. */
+  readonly onUnsupported: () => void;
+  /** The stream has lived long enough, and another should take its place. */
+  readonly onAged: (link: StreamLink) => void;
+}
+
+export class StreamLink implements Link {
+  readonly #settings: StreamLinkSettings;
+  readonly #outstanding = new Map<string, InferCall>();
+  readonly #unlisten: () => void;
+  #stream: Stream | null = null;
+  #nextId = 1;
+  /** Requests given up since the stream last brought something: a stream that only swallows must not look idle. */
+  #swallowed = 0;
+  #blocked = false;
+  #broughtSomething = false;
+  #failures = 0;
+  #reopenTimer: NodeJS.Timeout | null = null;
+  #ageTimer: NodeJS.Timeout | null = null;
+  /** Takes no more requests, and ends when those it has are answered. */
+  #draining = false;
+  #closed = false;
+
+  constructor(settings: StreamLinkSettings) {
+    this.#settings = settings;
+    this.#unlisten = settings.endpoint.onConnected(() => this.#open());
+    if (settings.endpoint.connected) this.#open();
+  }
+
+  get connected(): boolean {
+    return this.#stream !== null && !this.#draining;
+  }
+
+  get available(): boolean {
+    return this.#stream !== null && !this.#blocked && !this.#draining;
+  }
+
+  get load(): number {
+    return this.#outstanding.size + this.#swallowed;
+  }
+
+  get peer(): string {
+    const { endpoint } = this.#settings;
+    return endpoint.several ? (this.#stream?.getPeer() ?? endpoint.target) : endpoint.target;
+  }
+
+  get roams(): boolean {
+    return false;
+  }
+
+  send(call: InferCall): void {
+    const id = String(this.#nextId++);
+    call.wireId = id;
+    call.link = this;
+    this.#outstanding.set(id, call);
+    this.#write(encodeInferRequest(call.settings.request, id, deadlineParameters(call)));
+  }
+
+  abandon(call: InferCall): void {
+    call.link = null;
+    if (!this.#outstanding.delete(call.wireId) || this.#stream === null) return;
+    this.#swallowed++;
+    const { model, version } = call.settings.request;
+    const cancel = { model, version, inputs: [], outputs: [], parameters: [] };
+    this.#write(encodeInferRequest(cancel, call.wireId, [{ name: REQUEST_PARAMETERS.cancel, value: true }]));
+  }
+
+  /** Closes the link once it has no outstanding requests. */
+  drain(): void {
+    this.#draining = true;
+    if (this.#outstanding.size > 0) return;
+    this.#stream?.end();
+    this.#stop();
+  }
+
+  close(): void {
+    this.#stream?.cancel();
+    this.#stop();
+    this.#outstanding.clear();
+  }
+
+  #stop(): void {
+    this.#closed = true;
+    this.#unlisten();
+    if (this.#reopenTimer !== null) clearTimeout(this.#reopenTimer);
+    this.#forgetStream();
+  }
+
+  #write(message: Buffer): void {
+    if (!this.#stream!.write(message)) this.#blocked = true;
+  }
+
+  #open(): void {
+    const { endpoint, metadata, events } = this.#settings;
+    if (this.#closed || this.#stream !== null || this.#reopenTimer !== null || !endpoint.connected) return;
+    const stream = endpoint.client.makeBidiStreamRequest(PATH, identity, identity, metadata, {});
+    this.#stream = stream;
+    this.#broughtSomething = false;
+    const ifCurrent =
+      <T>(fn: (value: T) => void) =>
+      (value: T): void => {
+        if (this.#stream === stream) fn(value);
+      };
+    stream.on("data", ifCurrent(this.#received.bind(this)));
+    stream.on(
+      "drain",
+      ifCurrent(() => {
+        this.#blocked = false;
+        events.available();
+      }),
+    );
+    // Errors come as a status too.
+    stream.on("error", () => {});
+    stream.on(
+      "status",
+      ifCurrent(({ code, details }: StatusObject) => {
+        const end = ifCurrent(() => this.#ended(code, details, stream));
+        // Answers that arrived before the end still count.
+        if (stream.readableLength === 0) end(undefined);
+        else stream.once("end", end);
+      }),
+    );
+    if (endpoint.several) this.#ageTimer = setTimeout(() => this.#settings.onAged(this), MAX_AGE_MS).unref();
+    events.available();
+  }
+
+  #received(message: Buffer): void {
+    this.#broughtSomething = true;
+    this.#failures = 0;
+    this.#swallowed = 0;
+    let answer: WireStreamResponse;
+    try {
+      answer = decodeStreamResponse(message);
+    } catch (error) {
+      const stream = this.#stream!;
+      this.#ended(status.INTERNAL, `malformed answer: ${(error as Error).message}`, stream);
+      stream.cancel();
+      return;
+    }
+    const { error, response } = answer;
+    const call = this.#callOf(response?.id ?? "");
+    // Answers to requests that were cancelled or given up find nobody.
+    if (call === undefined) return;
+    this.#outstanding.delete(call.wireId);
+    call.link = null;
+    const { events } = this.#settings;
+    if (error === "" && response !== null) events.answered(call, response);
+    else events.failed(call, fromStreamError(error, response?.parameters ?? {}), this);
+    if (this.#draining) this.drain();
+  }
+
+  /** A server that doesn't echo the id on errors can mean only one request where only one is outstanding. */
+  #callOf(id: string): InferCall | undefined {
+    if (id !== "" || this.#outstanding.size !== 1) return this.#outstanding.get(id);
+    return this.#outstanding.values().next().value;
+  }
+
+  #ended(code: number, details: string, stream: Stream): void {
+    if (code === status.UNIMPLEMENTED && !this.#broughtSomething) this.#settings.onUnsupported();
+    // A stream that ends before it brought anything will probably do so again: wait longer each time.
+    if (!this.#broughtSomething) this.#failures++;
+    const lost: Failure = fromStreamEnd(code, details);
+    this.#breakOff(lost, stream);
+    this.#reopen();
+  }
+
+  #breakOff(failure: Failure, stream: Stream): void {
+    if (this.#stream !== stream) return;
+    this.#forgetStream();
+    const calls = [...this.#outstanding.values()];
+    this.#outstanding.clear();
+    for (const call of calls) {
+      call.link = null;
+      this.#settings.events.failed(call, failure, this);
+    }
+  }
+
+  #forgetStream(): void {
+    this.#stream = null;
+    this.#blocked = false;
+    this.#swallowed = 0;
+    if (this.#ageTimer !== null) clearTimeout(this.#ageTimer);
+    this.#ageTimer = null;
+  }
+
+  #reopen(): void {
+    if (this.#closed || this.#draining || this.#reopenTimer !== null) return;
+    if (this.#failures === 0) {
+      this.#open();
+      return;
+    }
+    const backoff = Math.min(REOPEN_MS_MAX, REOPEN_MS_MIN * 2 ** (this.#failures - 1));
+    this.#reopenTimer = setTimeout(
+      () => {
+        this.#reopenTimer = null;
+        this.#open();
+      },
+      backoff * (0.5 + Math.random()),
+    );
+  }
+}

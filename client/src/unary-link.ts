@@ -1,0 +1,90 @@
+/** A target's unary calls. */
+import type { ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
+import type { Endpoint } from "./endpoint.ts";
+import { SlacklineError } from "./errors.ts";
+import { fromUnaryError } from "./failures.ts";
+import type { InferCall } from "./infer-call.ts";
+import { deadlineParameters, type Link, type LinkEvents } from "./link.ts";
+import { encodeInferRequest } from "./wire/request.ts";
+import { decodeInferResponse, type WireResponse } from "./wire/response.ts";
+
+const PATH = "/inference.GRPCInferenceService/ModelInfer";
+const identity = (bytes: Buffer): Buffer => bytes;
+
+export class UnaryLink implements Link {
+  readonly #endpoint: Endpoint;
+  readonly #graceMs: number;
+  readonly #events: LinkEvents;
+  readonly #outstanding = new Map<InferCall, ClientUnaryCall>();
+  readonly #unlisten: () => void;
+
+  constructor(endpoint: Endpoint, graceMs: number, events: LinkEvents) {
+    this.#endpoint = endpoint;
+    this.#graceMs = graceMs;
+    this.#events = events;
+    this.#unlisten = endpoint.onConnected(() => events.available());
+  }
+
+  get available(): boolean {
+    return this.#endpoint.connected;
+  }
+
+  get connected(): boolean {
+    return this.#endpoint.connected;
+  }
+
+  get load(): number {
+    return this.#outstanding.size;
+  }
+
+  get peer(): string {
+    return this.#endpoint.target;
+  }
+
+  get roams(): boolean {
+    return this.#endpoint.several;
+  }
+
+  send(call: InferCall): void {
+    const message = encodeInferRequest(call.settings.request, "", deadlineParameters(call));
+    const remaining = call.remainingMs;
+    // gRPC's deadline leaves the daemon time to say why it shed; what it aims at is the parameter.
+    const options = Number.isFinite(remaining) ? { deadline: Date.now() + remaining + this.#graceMs } : {};
+    const done = (error: ServiceError | null, answer?: Buffer): void => {
+      if (!this.#outstanding.delete(call)) return;
+      call.link = null;
+      if (error !== null) this.#events.failed(call, fromUnaryError(error), this);
+      else this.#answered(call, answer!);
+    };
+    call.link = this;
+    const { metadata } = call.settings;
+    this.#outstanding.set(
+      call,
+      this.#endpoint.client.makeUnaryRequest(PATH, identity, identity, message, metadata, options, done),
+    );
+  }
+
+  #answered(call: InferCall, answer: Buffer): void {
+    let response: WireResponse;
+    try {
+      response = decodeInferResponse(answer);
+    } catch (cause) {
+      const error = new SlacklineError("INTERNAL", `malformed answer: ${(cause as Error).message}`, { cause });
+      this.#events.failed(call, { type: "answered", error, shed: false }, this);
+      return;
+    }
+    this.#events.answered(call, response);
+  }
+
+  abandon(call: InferCall): void {
+    const unary = this.#outstanding.get(call);
+    this.#outstanding.delete(call);
+    call.link = null;
+    unary?.cancel();
+  }
+
+  close(): void {
+    this.#unlisten();
+    for (const call of [...this.#outstanding.keys()]) this.abandon(call);
+  }
+}
