@@ -1,0 +1,97 @@
+/** The quickstart: sample models, a daemon, a mixed load, a report. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { DaemonError, DaemonProcess } from "../live/daemon-process.ts";
+import type { LoadProgress } from "../load/load-run.ts";
+import { type LoadTest, loadTest } from "../load/load-test.ts";
+import { TargetError } from "../load/sdk-target.ts";
+import { count } from "../report/format.ts";
+import { progressOn } from "../report/progress.ts";
+import type { Scenario } from "../scenario/schema.ts";
+import { gatherFacts, verdict } from "./facts.ts";
+import { quickstartHtml } from "./html-report.ts";
+import { mixedLoad } from "./mix.ts";
+import { quickstartText } from "./report.ts";
+
+const WARMUP_S = 2;
+const MEASURE_S = 18;
+const SEED = 1;
+const LAG_MS_MAX = 10;
+/** Time for loading and profiling all sample models on a slow machine. */
+const READY_MS = 150_000;
+const FOLDER: string = path.join(PACKAGE_ROOT, ".cache", "quickstart");
+const MODELS: string = path.join(PACKAGE_ROOT, "models", "repository");
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function progressNote({ phase, total, outstanding }: LoadProgress): string {
+  const { on_time, late, shed, best_effort } = total.figures(1);
+  if (phase !== "measuring") return phase;
+  return `${count(on_time)} on time, ${count(late)} late, ${count(shed)} shed, ${count(outstanding)} waiting, ${count(best_effort.answered)} best effort`;
+}
+
+async function drive(daemon: DaemonProcess, scenario: Scenario, signal: AbortSignal): Promise<LoadTest> {
+  const progress = progressOn(process.stdout, "  load");
+  return loadTest({
+    scenario,
+    plan: {},
+    address: daemon.grpcAddress,
+    statusAddress: daemon.httpAddress,
+    transport: "stream",
+    lagMsMax: LAG_MS_MAX,
+    signal,
+    onProgress: (state) => progress.update(state.elapsedUs / 1e6, state.durationUs / 1e6, progressNote(state)),
+  }).finally(() => progress.stop());
+}
+
+function describe({ models, best_effort }: Scenario): string {
+  const rates = models.map((model) => `${model.name} ${model.arrivals?.rate_per_s ?? 0}/s`);
+  return `${rates.join(", ")}; best effort: as much ${best_effort.map(({ model }) => model).join(", ")} as fits`;
+}
+
+async function main(signal: AbortSignal): Promise<number> {
+  say("Sample models");
+  await makeSampleModels((line) => say(`  ${line}`));
+  say("Daemon");
+  const daemon = await DaemonProcess.start({
+    models: MODELS,
+    logFile: path.join(FOLDER, "daemon.log"),
+    readyMs: READY_MS,
+    onActivity: (activity) => say(`  ${activity}`),
+  });
+  try {
+    const status = await daemon.status();
+    const scenario = mixedLoad(status, { warmupS: WARMUP_S, measureS: MEASURE_S, seed: SEED });
+    if (scenario === null) {
+      for (const model of status.models) say(`  ${model.name}: ${model.state} ${model.reason}`);
+      throw new DaemonError("none of the sample models could be loaded");
+    }
+    say(`  ready: gRPC on ${daemon.grpcAddress}, status and metrics on http://${daemon.httpAddress}`);
+    say(`Load for ${WARMUP_S + MEASURE_S} s\n  ${describe(scenario)}`);
+    const test = await drive(daemon, scenario, signal);
+    const facts = gatherFacts(test, test.status?.after ?? (await daemon.status()));
+    say(`\n${quickstartText(facts)}`);
+    const file = path.join(FOLDER, "report.html");
+    mkdirSync(FOLDER, { recursive: true });
+    writeFileSync(file, quickstartHtml(facts));
+    say(`\nThe same with charts: ${path.relative(process.cwd(), file)}`);
+    if (signal.aborted) return 130;
+    return verdict(facts) === "failed" ? 1 : 0;
+  } finally {
+    const how = await daemon.stop();
+    if (how !== "exit code 0") say(`The daemon did not end as it should: ${how}.`);
+  }
+}
+
+const interruption = new AbortController();
+process.once("SIGINT", () => interruption.abort());
+try {
+  process.exitCode = await main(interruption.signal);
+} catch (error) {
+  if (!(error instanceof DaemonError || error instanceof TargetError)) throw error;
+  process.stderr.write(`quickstart: ${error.message}\n`);
+  process.exitCode = 1;
+}
