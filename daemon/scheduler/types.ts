@@ -20,7 +20,11 @@ export interface ProfilePoint {
 /** Execution time by bucket, ascending in both; a batch of b items costs the first bucket that is at least b. */
 export type Profile = readonly ProfilePoint[];
 
-/** Profiles of one model on one lane, by shape key (`""` for a model whose items all have one shape). */
+/**
+ * Profiles of one model on one lane, by shape key (`""` for a model whose items all have one shape). The key `"*"`, where
+ * present, stands for all shapes not listed, on lanes that need no warming for a new shape. Without it, a device lane runs
+ * such shapes only as fill.
+ */
 export type ShapeProfiles = Readonly<Record<string, Profile>>;
 
 /** What the scheduler knows of a model. A model is one version of one name; the key is opaque here. */
@@ -170,6 +174,8 @@ export interface SchedulerOptions {
   readonly bestEffortShareMin: number;
   /** Relative weight by tenant; 1 for those not named. */
   readonly tenantWeights: Readonly<Record<string, number>>;
+  /** Share of device time in 0..1 that a tenant's queued work with deadlines gets even in overload; 0 for those not named. */
+  readonly tenantMinShares?: Readonly<Record<string, number>>;
   /** Time from `stage` to a gathered batch; stages come this long before the predicted end. */
   readonly gatherUs: number;
 }

@@ -1,0 +1,83 @@
+import { largestWithin } from "./profiles.ts";
+import { ITEMS_MAX, type View } from "./view.ts";
+
+/** Parts of the target size for which the oldest items may be given up. */
+const TARGET_PARTS = [0.5, 0.75, 1] as const;
+
+/** A batch that a group could run now. Fields are written anew for each decision: candidates are kept and used again. */
+export class Candidate {
+  /** Index in the view. */
+  group = 0;
+  /** Items at the head that are given up for it. */
+  skip = 0;
+  size = 0;
+  idleUntilUs = 0;
+  us = 0;
+  latestStartUs = 0;
+}
+
+/** The candidates of one decision, in a pool that grows to what was ever needed. */
+export class Candidates {
+  readonly list: Candidate[] = [];
+  count = 0;
+
+  /** For each group with a queue: the largest batch its head allows, and batches that give up the oldest for more. */
+  collect(view: View, overloaded: boolean): void {
+    this.count = 0;
+    for (let g = 0; g < view.count; g++) {
+      const items = view.items[g]!;
+      if (items === 0) continue;
+      const safeUs = view.safeUs[g]!;
+      const cap = view.cap[g]!;
+      const base = g * ITEMS_MAX;
+      const size = largestWithin(safeUs, Math.min(items, cap), view.deadlines[base]! - view.nowUs);
+      const first = this.count;
+      this.#add(view, g, 0, size);
+      if (size >= Math.min(items, cap)) continue;
+      let skip = 0;
+      for (const part of TARGET_PARTS) {
+        const want = Math.min(cap, Math.max(1, Math.ceil(part * view.target[g]!)));
+        const from = skip;
+        while (skip < items && view.deadlines[base + skip]! - view.nowUs < safeUs[Math.min(want, items - skip)]!)
+          skip += 1;
+        if (skip >= items) break;
+        if (skip === from && this.count > first + 1) continue;
+        if (skip === 0) continue;
+        const slid = largestWithin(safeUs, Math.min(items - skip, cap), view.deadlines[base + skip]! - view.nowUs);
+        if (part === 1 && overloaded) this.#put(this.list[first]!, view, g, skip, slid);
+        else this.#add(view, g, skip, slid);
+      }
+    }
+  }
+
+  /** Keeps the `keep` candidates that must start soonest, in that order. */
+  keepMostUrgent(keep: number): void {
+    const { list } = this;
+    for (let i = 1; i < this.count; i++) {
+      const moved = list[i]!;
+      let at = i;
+      for (; at > 0 && list[at - 1]!.latestStartUs > moved.latestStartUs; at--) list[at] = list[at - 1]!;
+      list[at] = moved;
+    }
+    this.count = Math.min(this.count, keep);
+  }
+
+  #add(view: View, g: number, skip: number, size: number): void {
+    let candidate = this.list[this.count];
+    if (candidate === undefined) {
+      candidate = new Candidate();
+      this.list.push(candidate);
+    }
+    this.count += 1;
+    this.#put(candidate, view, g, skip, size);
+  }
+
+  #put(candidate: Candidate, view: View, g: number, skip: number, size: number): void {
+    const take = view.best[g]![Math.max(1, size)]!;
+    candidate.group = g;
+    candidate.skip = skip;
+    candidate.size = take;
+    candidate.us = view.us[g]![take]!;
+    candidate.latestStartUs = view.deadlines[g * ITEMS_MAX + skip]! - view.safeUs[g]![take]!;
+  }
+}

@@ -1,0 +1,110 @@
+import type { LanePlan } from "./group.ts";
+import { GROUPS_MAX, ITEMS_MAX, type View } from "./view.ts";
+
+/** Batch sizes that are tried, as parts of the largest. */
+const SIZE_PARTS = [1, 0.75, 0.5, 0.375, 0.25] as const;
+const MARGIN_US = 1_000;
+const GUARD_MAX = 1.2;
+const GUARD_PER_DROP = 0.1;
+const GUARD_PER_ARRIVAL = 0.00007;
+/** Expected items within the SLO from which on an empty group claims room. */
+const EXPECTED_MIN = 0.02;
+
+/**
+ * Whether best-effort work fits into slack that no deadline needs: it runs if every group's work, those expected to
+ * arrive meanwhile included, could still be served behind it. A guard makes the test stricter while requests are lost.
+ */
+export class FillTest {
+  #guard = 0;
+  readonly #order: Int32Array = new Int32Array(GROUPS_MAX);
+  readonly #due: Float64Array = new Float64Array(GROUPS_MAX);
+
+  countArrival(): void {
+    this.#guard = Math.max(0, this.#guard - GUARD_PER_ARRIVAL);
+  }
+
+  countDrop(): void {
+    this.#guard = Math.min(GUARD_MAX, this.#guard + GUARD_PER_DROP);
+  }
+
+  /** Items of a backlog of `items` to run now in the slack that `view` leaves; 0 for none. */
+  size(view: View, plan: LanePlan, items: number): number {
+    const { table } = plan;
+    const limit = Math.min(items, table.cap);
+    this.#sortByDue(view);
+    let tried = 0;
+    for (const part of SIZE_PARTS) {
+      const size = table.best[Math.max(1, Math.floor(part * limit))]!;
+      if (size === tried) continue;
+      tried = size;
+      if (this.#fits(view, table.safeUs[size]!)) return size;
+    }
+    // Where even a quarter of a batch takes most of the tightest SLO, small batches are all that ever fits.
+    if (tried > 1 && table.us[tried]! > 0.5 * view.sloMinUs) {
+      for (let size = tried >> 1; size >= 1; size >>= 1) {
+        const take = table.best[size]!;
+        if (this.#fits(view, table.safeUs[take]!)) return take;
+      }
+    }
+    return 0;
+  }
+
+  #sortByDue(view: View): void {
+    for (let g = 0; g < view.count; g++) {
+      const due =
+        view.items[g]! > 0
+          ? view.deadlines[g * ITEMS_MAX]!
+          : view.rate[g]! * view.sloUs[g]! > EXPECTED_MIN
+            ? view.nowUs + view.sloUs[g]!
+            : Number.POSITIVE_INFINITY;
+      this.#due[g] = due;
+      let at = g;
+      for (; at > 0 && this.#due[this.#order[at - 1]!]! > due; at--) this.#order[at] = this.#order[at - 1]!;
+      this.#order[at] = g;
+    }
+  }
+
+  #fits(view: View, fillUs: number): boolean {
+    const guard = this.#guard;
+    const needUs = fillUs * (1 + 0.3 * guard) + MARGIN_US;
+    let workUs = 0;
+    for (let at = 0; at < view.count; at++) {
+      const g = this.#order[at]!;
+      const dueUs = this.#due[g]! - view.nowUs;
+      if (dueUs === Number.POSITIVE_INFINITY) return true;
+      workUs += this.#workUs(view, g, fillUs);
+      const roomUs = dueUs - workUs;
+      if (roomUs < needUs) return false;
+      if (roomUs - (1 + 0.3 * guard) * this.#arrivingUs(view, dueUs) < needUs) return false;
+    }
+    return true;
+  }
+
+  /** Time to serve what group `g` has queued, and what arrives for it during the fill and as long again. */
+  #workUs(view: View, g: number, fillUs: number): number {
+    const expected = 2 * view.rate[g]! * fillUs;
+    const queued = view.items[g]!;
+    const us = view.us[g]!;
+    const cap = view.cap[g]!;
+    const items = queued > 0 ? Math.ceil(queued + expected) : Math.max(1, Math.ceil(expected));
+    const full = Math.floor(items / cap);
+    const workUs = full * us[cap]! + us[items - full * cap]!;
+    return queued > 0 ? workUs : workUs * (1 - Math.exp(-2.5 * expected));
+  }
+
+  /** Time to serve arrivals that must be served before `dueUs` from now although they are yet to come. */
+  #arrivingUs(view: View, dueUs: number): number {
+    let sumUs = 0;
+    for (let g = 0; g < view.count; g++) {
+      const y = dueUs - view.sloUs[g]!;
+      if (y <= 0) continue;
+      const us = view.us[g]!;
+      const cap = view.cap[g]!;
+      const alpha = cap > 1 ? (us[cap]! - us[1]!) / (cap - 1) : us[1]!;
+      const beta = us[1]! - alpha;
+      const items = view.rate[g]! * y;
+      sumUs += alpha * items + beta * Math.min(items, y / (0.5 * view.sloUs[g]!));
+    }
+    return sumUs;
+  }
+}

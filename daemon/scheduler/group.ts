@@ -1,0 +1,160 @@
+import { MissRate } from "./fairness.ts";
+import type { Lane } from "./lane.ts";
+import { ProfileTable } from "./profiles.ts";
+import { RequestQueue } from "./queue.ts";
+import { ArrivalRate } from "./rates.ts";
+import { ShareAccount } from "./shares.ts";
+import type { ModelSpec, ShapeProfiles } from "./types.ts";
+
+/** Rates and what follows from them are read anew at this interval, not at each decision. */
+export const REFRESH_US = 50_000;
+/** Gain of the running means over requests: typical time to the deadline, typical number of items. */
+const MEAN_GAIN = 0.02;
+
+/** What running a group on one lane means: the times, and the batch size that its arrivals let it aim at. */
+export class LanePlan {
+  readonly table: ProfileTable;
+  /** The shape was never warmed on this lane: the first executions may take seconds, so it never runs before deadlines. */
+  readonly fillOnly: boolean;
+  /** Largest batch that still meets the typical deadline when its items are gathered from arrivals alone. */
+  target = 1;
+  /** Device time an item costs in batches of the target size. */
+  perItemUs = 0;
+
+  constructor(table: ProfileTable, fillOnly: boolean) {
+    this.table = table;
+    this.fillOnly = fillOnly;
+    this.aim(0, 0);
+  }
+
+  /** `rate` in items per microsecond. */
+  aim(rate: number, sloUs: number): void {
+    const { us, cap, best } = this.table;
+    let low = 1;
+    let high = cap;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (us[middle]! + (rate > 0 ? (middle - 1) / rate : Number.POSITIVE_INFINITY) <= sloUs) low = middle;
+      else high = middle - 1;
+    }
+    this.target = best[low]!;
+    this.perItemUs = us[this.target]! / this.target;
+  }
+}
+
+/** Requests of one model and one shape: those that may share a batch. */
+export class Group {
+  readonly model: ModelState;
+  readonly shape: string;
+  /** Work with deadlines, the earliest first. */
+  readonly queue: RequestQueue = new RequestQueue();
+  /** Best-effort and demoted work, in order of arrival. */
+  readonly bestEffort: RequestQueue = new RequestQueue();
+  readonly arrivals: ArrivalRate = new ArrivalRate();
+  /** By lane slot; undefined where the model is not loaded. */
+  readonly plans: (LanePlan | undefined)[] = [];
+  /** Place in the list of active groups; -1 while inactive. */
+  activeIndex = -1;
+  /** Items per microsecond with deadlines, as of the last refresh. */
+  rate = 0;
+  /** Typical time from arrival to deadline. */
+  sloUs: number;
+  itemsMean = 1;
+  /** How many device lanes may run it before deadlines. */
+  deviceLanes = 0;
+  #refreshedUs: number = Number.NEGATIVE_INFINITY;
+  #observed = false;
+
+  constructor(model: ModelState, shape: string) {
+    this.model = model;
+    this.shape = shape;
+    this.sloUs = model.spec.sloUs;
+  }
+
+  observeArrival(items: number, relativeUs: number, nowUs: number): void {
+    this.arrivals.observe(items, nowUs);
+    if (!this.#observed) {
+      this.#observed = true;
+      this.sloUs = relativeUs;
+      this.itemsMean = items;
+      return;
+    }
+    this.sloUs += MEAN_GAIN * (relativeUs - this.sloUs);
+    this.itemsMean += MEAN_GAIN * (items - this.itemsMean);
+  }
+
+  refresh(nowUs: number): void {
+    if (nowUs - this.#refreshedUs < REFRESH_US) return;
+    this.#refreshedUs = nowUs;
+    this.rate = this.arrivals.read(nowUs);
+    for (const plan of this.plans) plan?.aim(this.rate, this.sloUs);
+    this.model.misses.refresh(nowUs);
+  }
+
+  /** Where nothing is queued and arrivals are this rare, decisions need not look at the group. */
+  isIdle(): boolean {
+    return this.queue.length === 0 && this.bestEffort.length === 0 && this.rate * this.sloUs < 0.02;
+  }
+
+  /** Adopts what `loaded` said of a lane. */
+  place(lane: Lane, profiles: ShapeProfiles): void {
+    this.unplace(lane);
+    const { maxBatch } = this.model.spec;
+    const exact = profiles[this.shape] ?? profiles["*"];
+    if (exact !== undefined && exact.length > 0) {
+      this.plans[lane.slot] = new LanePlan(new ProfileTable(exact, maxBatch), false);
+    } else {
+      // Another shape's times are a guess, the slowest the safest; observations correct it.
+      let guess = null;
+      for (const profile of Object.values(profiles)) {
+        if (profile.length > 0 && (guess === null || profile[0]!.us > guess[0]!.us)) guess = profile;
+      }
+      this.plans[lane.slot] =
+        guess === null ? undefined : new LanePlan(new ProfileTable(guess, maxBatch), lane.kind === "device");
+    }
+    if (lane.kind === "device" && this.plans[lane.slot]?.fillOnly === false) this.deviceLanes += 1;
+    this.#refreshedUs = Number.NEGATIVE_INFINITY;
+  }
+
+  unplace(lane: Lane): void {
+    if (lane.kind === "device" && this.plans[lane.slot]?.fillOnly === false) this.deviceLanes -= 1;
+    this.plans[lane.slot] = undefined;
+  }
+
+  /** Least time in which any lane could execute so many items; 0 while no lane has the model, Infinity if none can. */
+  aloneUs(items: number): number {
+    let least = Number.POSITIVE_INFINITY;
+    let placed = false;
+    for (const plan of this.plans) {
+      if (plan === undefined || plan.fillOnly) continue;
+      placed = true;
+      if (items <= plan.table.cap) least = Math.min(least, plan.table.us[items]!);
+    }
+    return placed ? least : 0;
+  }
+
+  /** Whether lanes have the model, but none may run this shape before other work's deadlines. */
+  isFillOnly(): boolean {
+    let any = false;
+    for (const plan of this.plans) {
+      if (plan === undefined) continue;
+      if (!plan.fillOnly) return false;
+      any = true;
+    }
+    return any;
+  }
+}
+
+/** A model: its spec, its groups by shape, and what is counted per model. */
+export class ModelState {
+  spec: ModelSpec;
+  readonly groups: Map<string, Group> = new Map();
+  readonly misses: MissRate = new MissRate();
+  readonly share: ShareAccount = new ShareAccount();
+  queuedItems = 0;
+  queuedBytes = 0;
+
+  constructor(spec: ModelSpec) {
+    this.spec = spec;
+  }
+}

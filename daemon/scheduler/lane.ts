@@ -1,0 +1,57 @@
+import type { QueuedRequest } from "./request.ts";
+import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts";
+
+const HISTORY_MAX = 128;
+
+/** An execution on a lane. */
+export interface Running {
+  readonly plan: BatchPlan;
+  readonly requests: readonly QueuedRequest[];
+  readonly startUs: number;
+  readonly predictedEndUs: number;
+  /** When its successor is to be staged; Infinity once it has been, or where there is no staging. */
+  stageAtUs: number;
+}
+
+/** What a lane did: kept for a while, to explain to requests what they waited for. */
+export interface PastExecution {
+  readonly model: string;
+  readonly startUs: number;
+  readonly endUs: number;
+  readonly predictedUs: number;
+}
+
+export class Lane {
+  readonly name: string;
+  readonly kind: LaneKind;
+  /** Index into `Group.plans`. */
+  readonly slot: number;
+  readonly loaded: Map<string, ShapeProfiles> = new Map();
+  readonly history: PastExecution[] = [];
+  running: Running | null = null;
+  /** Id given to a staged plan, for the start that follows. */
+  reservedId: ExecutionId | null = null;
+  /** When to look again at a lane that was left idle although work waits. */
+  lookAgainUs: number = Number.POSITIVE_INFINITY;
+  /** Device time that expected arrivals need in each unit of time. */
+  load = 0;
+  /** When a replica may next look whether the devices need help. */
+  spillAtUs: number = Number.NEGATIVE_INFINITY;
+  #historyNext = 0;
+
+  constructor(name: string, kind: LaneKind, slot: number) {
+    this.name = name;
+    this.kind = kind;
+    this.slot = slot;
+  }
+
+  /** When it can start another batch, as predicted. */
+  freeAtUs(nowUs: number): number {
+    return this.running === null ? nowUs : Math.max(nowUs, this.running.predictedEndUs);
+  }
+
+  remember(past: PastExecution): void {
+    this.history[this.#historyNext] = past;
+    this.#historyNext = (this.#historyNext + 1) % HISTORY_MAX;
+  }
+}
