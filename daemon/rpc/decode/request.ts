@@ -1,0 +1,176 @@
+/** From a received message to what the engine takes: everything about a request that the model's metadata can tell wrong. */
+import { shapeKey } from "../../engine/shape-key.ts";
+import { ELEMENT_BYTES, type Tensor, type TensorData, type TensorSpec } from "../../engine/tensors.ts";
+import type { ReadInput, ReadParameters, ReadRequest, ReadRequestedOutput } from "../messages.ts";
+import type { ModelPlan } from "./model-plan.ts";
+import { isSet } from "./parameters.ts";
+import { rawTensorData } from "./raw-contents.ts";
+import {
+  batchesDiffer,
+  batchTooLarge,
+  bothContents,
+  classificationNotOffered,
+  duplicateInput,
+  missingInputs,
+  unexpectedInput,
+  unexpectedOutput,
+  wrongByteCount,
+  wrongDatatype,
+  wrongRawCount,
+  wrongShape,
+  wrongStringCount,
+} from "./refusals.ts";
+import { elementCount, exactElementCount, matchShape } from "./shapes.ts";
+import { typedTensorData } from "./typed-contents.ts";
+
+/** An input's bytes outside the message. */
+export interface SharedTensor {
+  readonly byteSize: number;
+  /** Copies them. Throws `RpcError`. */
+  read(): Uint8Array;
+}
+
+/** Where inputs come from that are not in the message. */
+export interface SharedInputs {
+  /** The bytes that a tensor's parameters name, or null where they name none. Throws `RpcError`. */
+  locate(parameters: ReadParameters, tensor: string): SharedTensor | null;
+}
+
+/** The part of an engine request that the message itself decides. */
+export interface DecodedRequest {
+  readonly items: number;
+  readonly shape: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly string[] | null;
+}
+
+/** Validates a request against its model. Tensor bytes are views on the message. Throws `RpcError`. */
+export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: SharedInputs): DecodedRequest {
+  const model = plan.version.name;
+  const ordered = orderInputs(plan, request.inputs);
+  const shapes = ordered.map((input, index) => checkInput(plan.version.inputs[index]!, input, model));
+  const items = batchItems(plan, shapes);
+  const data = readContents(plan, request, shapes, shared);
+  const inputs = plan.version.inputs.map((spec, index) => ({
+    name: spec.name,
+    datatype: spec.datatype,
+    shape: shapes[index]!,
+    data: data[index]!,
+  }));
+  return {
+    items,
+    shape: plan.varying ? shapeKey(plan.version, shapes) : "",
+    inputs,
+    outputs: requestedOutputs(plan, request.outputs),
+  };
+}
+
+/** The request's inputs in the order of the model's. */
+function orderInputs(plan: ModelPlan, inputs: readonly ReadInput[]): ReadInput[] {
+  const model = plan.version.name;
+  const specs = plan.version.inputs;
+  const ordered: (ReadInput | undefined)[] = new Array(specs.length);
+  for (const input of inputs) {
+    const index = plan.inputIndex.get(input.name);
+    if (index === undefined) throw unexpectedInput(input.name, model);
+    if (ordered[index] !== undefined) throw duplicateInput(input.name, model);
+    ordered[index] = input;
+  }
+  if (inputs.length < specs.length) {
+    const missing = specs.filter((_, index) => ordered[index] === undefined).map((spec) => spec.name);
+    throw missingInputs(specs.length, inputs.length, missing, model);
+  }
+  return ordered as ReadInput[];
+}
+
+/** The input's shape as numbers. */
+function checkInput(spec: TensorSpec, input: ReadInput, model: string): number[] {
+  if (input.datatype !== spec.datatype) throw wrongDatatype(spec, input.datatype, model);
+  const shape = matchShape(spec, input.shape);
+  if (shape === null) throw wrongShape(spec, input.shape, model);
+  return shape;
+}
+
+/** Size of the request's batch dimension, which all inputs share; 1 for a model without one. */
+function batchItems(plan: ModelPlan, shapes: readonly (readonly number[])[]): number {
+  const { batched, inputs, maxBatchSize, name } = plan.version;
+  if (!batched || shapes.length === 0) return 1;
+  const items = shapes[0]![0]!;
+  for (let index = 1; index < shapes.length; index++) {
+    const other = shapes[index]![0]!;
+    if (other !== items) throw batchesDiffer(inputs[index]!.name, other, inputs[0]!.name, items, name);
+  }
+  if (items > maxBatchSize) throw batchTooLarge(name, maxBatchSize);
+  return items;
+}
+
+/**
+ * The data of each input, in the order of the model's inputs. Raw contents are matched to the inputs in the order of the
+ * request, of which those in shared memory have none.
+ */
+function readContents(
+  plan: ModelPlan,
+  request: ReadRequest,
+  shapes: readonly (readonly number[])[],
+  shared: SharedInputs,
+): TensorData[] {
+  const model = plan.version.name;
+  const raws = request.raw_input_contents;
+  const data: TensorData[] = new Array(request.inputs.length);
+  let rawsUsed = 0;
+  for (const input of request.inputs) {
+    const index = plan.inputIndex.get(input.name)!;
+    const spec = plan.version.inputs[index]!;
+    const count = elementCount(shapes[index]!);
+    const located = shared.locate(input.parameters, spec.name);
+    if ((raws.length > 0 || located !== null) && input.contents !== null) throw bothContents(spec.name, model);
+    if (located !== null) {
+      if (count === null) throw hugeTensor(spec, input, located.byteSize, model);
+      data[index] = sharedTensorData(spec, count, located, model);
+    } else if (raws.length > 0) {
+      const raw = raws[rawsUsed++];
+      if (raw === undefined) throw wrongRawCount(rawsExpected(request, shared), raws.length, model);
+      if (count === null) throw hugeTensor(spec, input, raw.byteLength, model);
+      data[index] = rawTensorData(spec, count, raw, model);
+    } else {
+      if (count === null) throw hugeTensor(spec, input, 0, model);
+      data[index] = typedTensorData(spec, count, input.contents, model);
+    }
+  }
+  if (rawsUsed < raws.length) throw wrongRawCount(rawsUsed, raws.length, model);
+  return data;
+}
+
+/** The size is checked before anything is read: what the caller names may be large. */
+function sharedTensorData(spec: TensorSpec, count: number, located: SharedTensor, model: string): TensorData {
+  const size = ELEMENT_BYTES[spec.datatype];
+  if (size !== null && located.byteSize !== count * size) {
+    throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteSize, model);
+  }
+  return rawTensorData(spec, count, located.read(), model);
+}
+
+function rawsExpected(request: ReadRequest, shared: SharedInputs): number {
+  return request.inputs.filter((input) => shared.locate(input.parameters, input.name) === null).length;
+}
+
+/** More elements than can be counted: no contents can be as large, so the size is wrong whatever it is. */
+function hugeTensor(spec: TensorSpec, input: ReadInput, got: number, model: string): Error {
+  const elements = exactElementCount(input.shape);
+  const size = ELEMENT_BYTES[spec.datatype];
+  if (size === null) return wrongStringCount(spec.name, elements, 0, model);
+  return wrongByteCount(spec.name, elements * BigInt(size), got, model);
+}
+
+/** Names of the outputs asked for, each once; null for all. */
+function requestedOutputs(plan: ModelPlan, requested: readonly ReadRequestedOutput[]): readonly string[] | null {
+  if (requested.length === 0) return null;
+  const names = new Set<string>();
+  for (const output of requested) {
+    if (!plan.outputNames.has(output.name)) throw unexpectedOutput(output.name, plan.version.name);
+    const classification = output.parameters.classification;
+    if (classification !== undefined && isSet(classification)) throw classificationNotOffered(output.name);
+    names.add(output.name);
+  }
+  return [...names];
+}

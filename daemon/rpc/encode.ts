@@ -1,0 +1,95 @@
+/** Answers as messages: always raw contents, since clients decode nothing else for numeric types. */
+import { TIMING_PARAMETERS } from "../../proto/parameters.ts";
+import type { RequestTimings } from "../engine/ports.ts";
+import type { StringElements, Tensor } from "../engine/tensors.ts";
+import type { ModelPlan } from "./decode/model-plan.ts";
+import type { WireOutput, WireParameter, WireResponse } from "./messages.ts";
+
+/** Takes outputs out of the message. */
+export interface SharedOutputs {
+  /** The parameters with which the output is answered where it went to shared memory, else null. Throws `RpcError`. */
+  write(output: string, bytes: Uint8Array): Readonly<Record<string, WireParameter>> | null;
+}
+
+export interface Answer {
+  readonly plan: ModelPlan;
+  readonly id: string;
+  readonly outputs: readonly Tensor[];
+  readonly timings: RequestTimings;
+  /** Whether the caller asked where its time went. */
+  readonly withTimings: boolean;
+  /** null where all outputs go into the message. */
+  readonly shared: SharedOutputs | null;
+}
+
+/** The answer's message, with views on the outputs' bytes: to be encoded before those die. */
+export function answerMessage(answer: Answer): WireResponse {
+  const outputs: WireOutput[] = [];
+  const raws: Uint8Array[] = [];
+  for (const tensor of answer.outputs) {
+    const bytes = tensor.data instanceof Uint8Array ? tensor.data : joinStrings(tensor.data);
+    const parameters = answer.shared?.write(tensor.name, bytes) ?? null;
+    const head = { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape };
+    if (parameters !== null) {
+      outputs.push({ ...head, parameters });
+    } else {
+      outputs.push(head);
+      raws.push(bytes);
+    }
+  }
+  const parameters = timingParameters(answer.timings, answer.withTimings);
+  const { plan } = answer;
+  return {
+    model_name: plan.version.name,
+    model_version: plan.versionText,
+    id: answer.id,
+    ...(parameters === null ? {} : { parameters }),
+    outputs,
+    raw_output_contents: raws,
+  };
+}
+
+/** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */
+export function joinStrings(elements: StringElements): Buffer {
+  let total = 0;
+  for (const element of elements) total += 4 + element.byteLength;
+  const bytes = Buffer.allocUnsafe(total);
+  let offset = 0;
+  for (const element of elements) {
+    offset = bytes.writeUInt32LE(element.byteLength, offset);
+    bytes.set(element, offset);
+    offset += element.byteLength;
+  }
+  return bytes;
+}
+
+/** Response parameters that tell where the time went; lateness is told unasked. Durations are microseconds. */
+function timingParameters(timings: RequestTimings, all: boolean): Record<string, WireParameter> | null {
+  if (!all) return timings.lateUs > 0 ? { [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : null;
+  const waited = timings.waited;
+  return {
+    [TIMING_PARAMETERS.queueUs]: integer(timings.queueUs),
+    [TIMING_PARAMETERS.gatherUs]: integer(timings.gatherUs),
+    [TIMING_PARAMETERS.executeUs]: integer(timings.executeUs),
+    [TIMING_PARAMETERS.collectUs]: integer(timings.collectUs),
+    [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
+    [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
+    [TIMING_PARAMETERS.lane]: { string_param: timings.lane },
+    [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs),
+    ...(waited === null
+      ? {}
+      : {
+          [TIMING_PARAMETERS.waitBlockedUs]: integer(waited.blockedUs),
+          [TIMING_PARAMETERS.waitOwnBatchesUs]: integer(waited.ownBatchesUs),
+          [TIMING_PARAMETERS.waitMispredictedUs]: integer(waited.mispredictedUs),
+          [TIMING_PARAMETERS.waitHeldUs]: integer(waited.heldUs),
+        }),
+    ...(waited?.blockedBy === undefined
+      ? {}
+      : { [TIMING_PARAMETERS.waitBlockedBy]: { string_param: waited.blockedBy } }),
+  };
+}
+
+function integer(value: number): WireParameter {
+  return { int64_param: Math.round(value) };
+}

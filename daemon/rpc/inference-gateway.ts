@@ -1,0 +1,269 @@
+/** The way of one request between wire and engine, whatever transport it came on. */
+import type { AcceptedRequest, Inference, Outcome } from "../engine/ports.ts";
+import type { RequestId } from "../scheduler/types.ts";
+import type { ByteBudget } from "./byte-budget.ts";
+import { type InferenceCodec, peekRequestId } from "./codec.ts";
+import { type CallDeadline, resolveDeadline } from "./deadlines.ts";
+import { type ModelPlan, modelPlan } from "./decode/model-plan.ts";
+import { type RequestParameters, readRequestParameters } from "./decode/parameters.ts";
+import { malformedMessage, unknownModel } from "./decode/refusals.ts";
+import { decodeRequest } from "./decode/request.ts";
+import { answerMessage, type SharedOutputs } from "./encode.ts";
+import { internalError, RpcError } from "./errors.ts";
+import type { ReadRequest, WireResponse } from "./messages.ts";
+import { outcomeError } from "./outcomes.ts";
+import type { ModelCatalog, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
+import type { RpcSettings } from "./settings.ts";
+import type { SharedMemoryRegions } from "./shared-memory.ts";
+import { shown } from "./text.ts";
+
+/** What a call says about all its requests. */
+export interface CallContext {
+  readonly deadline: CallDeadline;
+  readonly tenant: string;
+}
+
+/** Where the one answer of a request goes. */
+export interface Responder {
+  /** The message holds views: it is to be encoded before this returns. */
+  answered(message: WireResponse): void;
+  /** `id` as the caller gave it; empty where the message could not be read. */
+  refused(error: RpcError, id: string): void;
+  /** The message asks to cancel the request of that id, and gets no answer; null where that means nothing. */
+  readonly cancels: ((id: string) => void) | null;
+}
+
+/** A request on its way. */
+export interface Ticket {
+  readonly id: string;
+  /** The caller has gone: no answer comes any more. False where it already came. */
+  cancel(): boolean;
+}
+
+export interface GatewayParts {
+  readonly inference: Inference;
+  readonly catalog: ModelCatalog;
+  readonly codec: InferenceCodec;
+  readonly budget: ByteBudget;
+  readonly regions: SharedMemoryRegions;
+  readonly settings: RpcSettings;
+  readonly logger: RpcLogger;
+  readonly observer: RefusalObserver | null;
+}
+
+/** Small messages are decoded before their bytes are counted, so that a cancellation gets through when memory is short. */
+const SMALL_MESSAGE_BYTES = 4096;
+
+export class InferenceGateway {
+  readonly #parts: GatewayParts;
+  #draining = false;
+  #underWay = 0;
+  readonly #idleWaiters = new Set<() => void>();
+
+  constructor(parts: GatewayParts) {
+    this.#parts = parts;
+  }
+
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** From now on requests are refused; resolves once those under way have been answered. */
+  drain(): Promise<void> {
+    this.#draining = true;
+    if (this.#underWay === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.add(resolve));
+  }
+
+  /** Takes one received message. The responder may be called before this returns; then the result is null. */
+  submit(bytes: Uint8Array, call: CallContext, responder: Responder): Ticket | null {
+    let id: string | null = null;
+    let pending: PendingCall | null = null;
+    try {
+      if (bytes.byteLength > SMALL_MESSAGE_BYTES && !this.#parts.budget.fits(bytes.byteLength))
+        throw this.#full(bytes.byteLength);
+      const request = this.#decode(bytes);
+      id = request.id;
+      const parameters = readRequestParameters(request.parameters);
+      if (parameters.cancel) {
+        this.#cancelById(id, responder);
+        return null;
+      }
+      pending = new PendingCall(request.id, this.#parts.inference, (held) => this.#ended(held));
+      this.#underWay++;
+      this.#hold(pending, bytes.byteLength);
+      this.#begin(pending, request, parameters, call, responder);
+      return pending.ended ? null : pending;
+    } catch (thrown) {
+      pending?.end();
+      this.#refuse(thrown, id ?? peekRequestId(bytes), pending?.model ?? null, responder);
+      return null;
+    }
+  }
+
+  #decode(bytes: Uint8Array): ReadRequest {
+    try {
+      return this.#parts.codec.decodeRequest(bytes);
+    } catch {
+      throw malformedMessage();
+    }
+  }
+
+  #cancelById(id: string, responder: Responder): void {
+    if (responder.cancels === null) {
+      throw new RpcError(
+        "INVALID_ARGUMENT",
+        "invalid",
+        "slackline_cancel is for streams; a unary call is cancelled itself",
+      );
+    }
+    if (id === "") throw new RpcError("INVALID_ARGUMENT", "invalid", "slackline_cancel needs the id of a request");
+    responder.cancels(id);
+  }
+
+  #begin(
+    pending: PendingCall,
+    request: ReadRequest,
+    parameters: RequestParameters,
+    call: CallContext,
+    responder: Responder,
+  ): void {
+    const { inference, catalog, regions, settings } = this.#parts;
+    if (this.#draining)
+      throw new RpcError("UNAVAILABLE", "draining", "the daemon is shutting down and takes no more requests");
+    const model = this.#find(catalog, request);
+    const plan = modelPlan(model.version);
+    pending.model = plan.version.key;
+    const decoded = decodeRequest(
+      plan,
+      request,
+      regions.inputs((bytes) => this.#hold(pending, bytes)),
+    );
+    const shared = regions.outputs(request.outputs);
+    const deadline = resolveDeadline({
+      nowUs: inference.nowUs(),
+      call: call.deadline,
+      parameters,
+      sloUs: model.sloUs,
+      bestEffortDefault: plan.version.settings.bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
+      replyMarginUs: settings.replyMarginUs,
+    });
+    const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
+      pending.end();
+      this.#reply(outcome, accepted, { plan, id: request.id, withTimings: parameters.timings, shared }, responder);
+    };
+    pending.requestId = inference.submit(
+      { model: plan.version.key, ...decoded, ...deadline, tenant: call.tenant },
+      reply,
+    );
+  }
+
+  #find(catalog: ModelCatalog, request: ReadRequest): ServedModel {
+    const found = catalog.find(request.model_name, request.model_version);
+    switch (found.type) {
+      case "ready":
+        return found.model;
+      case "unknown":
+        throw unknownModel(request.model_name, request.model_version);
+      case "not-ready":
+        throw notReady(request.model_name, found.reason);
+    }
+  }
+
+  #reply(
+    outcome: Outcome,
+    accepted: AcceptedRequest,
+    asked: { plan: ModelPlan; id: string; withTimings: boolean; shared: SharedOutputs | null },
+    responder: Responder,
+  ): void {
+    if (outcome.type !== "answered") {
+      responder.refused(outcomeError(outcome, accepted, asked.plan, this.#parts.inference.nowUs()), asked.id);
+      return;
+    }
+    try {
+      responder.answered(answerMessage({ ...asked, outputs: outcome.outputs, timings: outcome.timings }));
+    } catch (thrown) {
+      this.#refuse(thrown, asked.id, asked.plan.version.key, responder);
+    }
+  }
+
+  /** Counts bytes of a request for as long as it is under way. */
+  #hold(pending: PendingCall, bytes: number): void {
+    if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes);
+    pending.heldBytes += bytes;
+  }
+
+  #ended(heldBytes: number): void {
+    this.#parts.budget.give(heldBytes);
+    this.#underWay--;
+    if (this.#underWay > 0) return;
+    for (const resolve of this.#idleWaiters) resolve();
+    this.#idleWaiters.clear();
+  }
+
+  #full(bytes: number): RpcError {
+    const { max, held } = this.#parts.budget;
+    return new RpcError(
+      "RESOURCE_EXHAUSTED",
+      "inflight_bytes",
+      `the request's ${bytes} bytes do not fit: inflight_bytes_max is ${max}, of which ${held} are in use`,
+      bytes > max ? null : RETRY_AFTER_MS,
+    );
+  }
+
+  /** Answers a request that never reached the engine. */
+  #refuse(thrown: unknown, id: string, model: string | null, responder: Responder): void {
+    const { logger, observer } = this.#parts;
+    let error: RpcError;
+    if (thrown instanceof RpcError) {
+      error = thrown;
+    } else {
+      error = internalError();
+      logger.error({ err: thrown, id }, "a request failed by an unforeseen error");
+    }
+    observer?.refused(model, error.code, error.cause);
+    responder.refused(error, id);
+  }
+}
+
+/** Nothing tells when memory becomes free; requests in flight last milliseconds. */
+const RETRY_AFTER_MS = 20;
+
+export function notReady(model: string, reason: string): RpcError {
+  const why = reason === "" ? "" : `: ${reason}`;
+  return new RpcError("UNAVAILABLE", "not_ready", `model '${shown(model)}' is not ready${why}`);
+}
+
+class PendingCall implements Ticket {
+  readonly id: string;
+  /** Key of its model, once that is known. */
+  model: string | null = null;
+  requestId: RequestId | null = null;
+  heldBytes = 0;
+  ended = false;
+  readonly #inference: Inference;
+  readonly #onEnd: (heldBytes: number) => void;
+
+  constructor(id: string, inference: Inference, onEnd: (heldBytes: number) => void) {
+    this.id = id;
+    this.#inference = inference;
+    this.#onEnd = onEnd;
+  }
+
+  end(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.#onEnd(this.heldBytes);
+  }
+
+  cancel(): boolean {
+    if (this.ended) return false;
+    if (this.requestId !== null) this.#inference.cancel(this.requestId);
+    this.end();
+    return true;
+  }
+}

@@ -1,0 +1,99 @@
+/** What the gRPC side needs from the rest of the daemon, as narrow as it can be; `daemon.ts` provides it. */
+import type { ModelState, ModelVersion } from "../repository/model.ts";
+
+/** A model version that may be asked for, with what was decided when it was loaded. */
+export interface ServedModel {
+  /** The same object for as long as the version's interface stays the same: what is derived from it is kept by identity. */
+  readonly version: ModelVersion;
+  /** Effective default time from arrival to answer, microseconds. */
+  readonly sloUs: number;
+}
+
+export type ModelLookup =
+  | { readonly type: "ready"; readonly model: ServedModel }
+  /** Known, but not able to serve now; `version` where its interface is known. */
+  | { readonly type: "not-ready"; readonly reason: string; readonly version: ModelVersion | null }
+  | { readonly type: "unknown" };
+
+/** A line of the repository's index. */
+export interface CatalogEntry {
+  readonly name: string;
+  /** Empty where no version could be determined. */
+  readonly version: string;
+  readonly state: ModelState;
+  /** Why it is in that state; empty where there is nothing to say. */
+  readonly reason: string;
+}
+
+export type RepositoryAction =
+  | { readonly ok: true }
+  | {
+      readonly ok: false;
+      /** `refused`: this repository's control mode does not allow it; `invalid`: its parameters are wrong. */
+      readonly kind: "unknown" | "refused" | "invalid" | "failed";
+      /** A sentence for the caller, without paths of the host. */
+      readonly reason: string;
+    };
+
+export type RepositoryParameter = boolean | number | string | Uint8Array;
+
+/** The model repository as the wire sees it. */
+export interface ModelCatalog {
+  /** `version` as the caller wrote it, empty for the policy's choice; called for every request, so it has to be quick. */
+  find(name: string, version: string): ModelLookup;
+  list(): readonly CatalogEntry[];
+  /** Versions of a model that are served or could be, ascending; empty for an unknown name. */
+  versions(name: string): readonly number[];
+  /** Whether every model that can be served is ready. */
+  ready(): boolean;
+  load(name: string, parameters: ReadonlyMap<string, RepositoryParameter>): Promise<RepositoryAction>;
+  unload(name: string, parameters: ReadonlyMap<string, RepositoryParameter>): Promise<RepositoryAction>;
+}
+
+/** How often something happened and how long it took in all, microseconds. */
+export interface CountedTime {
+  readonly count: number;
+  readonly us: number;
+}
+
+/** Cumulative statistics of one model version since the daemon started. */
+export interface ModelStatisticsSnapshot {
+  /** Unix time of the last inference, milliseconds; 0 before the first. */
+  readonly lastInferenceMs: number;
+  /** Items inferred. */
+  readonly items: number;
+  /** Batches executed. */
+  readonly executions: number;
+  readonly success: CountedTime;
+  readonly fail: CountedTime;
+  readonly queue: CountedTime;
+  /** These three have equal counts. */
+  readonly computeInput: CountedTime;
+  readonly computeInfer: CountedTime;
+  readonly computeOutput: CountedTime;
+  readonly batches: readonly {
+    readonly size: number;
+    readonly computeInput: CountedTime;
+    readonly computeInfer: CountedTime;
+    readonly computeOutput: CountedTime;
+  }[];
+}
+
+export interface StatisticsSource {
+  /** By the model version's key; null for one that never had a request. */
+  statistics(key: string): ModelStatisticsSnapshot | null;
+}
+
+/** Learns of the requests that never reached the engine; the engine's observers see the others. */
+export interface RefusalObserver {
+  /** `model` is the key where the model is known; `code` is a gRPC status name, `cause` as callers see it. */
+  refused(model: string | null, code: string, cause: string): void;
+}
+
+/** The part of pino that is used here. */
+export interface RpcLogger {
+  debug(details: object, message: string): void;
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}

@@ -1,0 +1,53 @@
+/** Settings of the gRPC side with their defaults. */
+import type { ErrorStyle } from "./errors.ts";
+
+export interface RpcTls {
+  /** PEM. */
+  readonly certificateChain: Buffer;
+  readonly privateKey: Buffer;
+  /** PEM; where given, callers must present a certificate signed by it. */
+  readonly clientCa: Buffer | null;
+}
+
+export interface RpcSettings {
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly tls: RpcTls | null;
+  /** Largest request that is received. */
+  readonly messageBytesMax: number;
+  /** Requests and answers held at once, in bytes of their messages; requests beyond it are refused. */
+  readonly inflightBytesMax: number;
+  /** Requests of one stream that may be unanswered; beyond it the stream is not read. */
+  readonly streamRequestsMax: number;
+  /** Answers of one stream that its reader has not taken; beyond it the stream is not read. */
+  readonly streamUnreadBytesMax: number;
+  /** Calls that one connection may have open at once. */
+  readonly connectionCallsMax: number;
+  /** What is kept of a caller's gRPC deadline for the answer's way back, microseconds. */
+  readonly replyMarginUs: number;
+  readonly errors: ErrorStyle;
+  /** Tenants whose requests are best-effort work unless they say otherwise. */
+  readonly bestEffortTenants: ReadonlySet<string>;
+  readonly serverName: string;
+  readonly serverVersion: string;
+}
+
+/** HTTP/2 message lengths have 32 bits, but 2 GiB − 1 is what clients agree on. */
+export const MESSAGE_BYTES_LIMIT: number = 2 ** 31 - 1;
+
+export const DEFAULT_RPC_SETTINGS: RpcSettings = {
+  host: "127.0.0.1",
+  port: 8001,
+  tls: null,
+  messageBytesMax: MESSAGE_BYTES_LIMIT,
+  inflightBytesMax: 2 ** 30,
+  streamRequestsMax: 4096,
+  streamUnreadBytesMax: 32 * 2 ** 20,
+  connectionCallsMax: 16_384,
+  replyMarginUs: 5_000,
+  errors: "native",
+  bestEffortTenants: new Set(),
+  serverName: "slackline",
+  serverVersion: "0.0.0",
+};

@@ -1,0 +1,240 @@
+/**
+ * System shared memory: regions that callers on the same host register, read with pread and written with pwrite. Nothing
+ * is ever mapped: a caller that truncates a mapped file would kill the daemon.
+ */
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import path from "node:path";
+import { parameterValue } from "./decode/parameters.ts";
+import type { SharedInputs, SharedTensor } from "./decode/request.ts";
+import type { SharedOutputs } from "./encode.ts";
+import { RpcError } from "./errors.ts";
+import type { ReadParameters, ReadRequestedOutput, WireParameter } from "./messages.ts";
+import { shown } from "./text.ts";
+
+const SHARED_MEMORY_DIR = "/dev/shm";
+
+export interface RegionStatus {
+  readonly name: string;
+  readonly key: string;
+  /** Where in the object the region begins, bytes. */
+  readonly offset: number;
+  readonly byteSize: number;
+}
+
+interface Region extends RegionStatus {
+  /** null once unregistered: the number may belong to another file by then. */
+  fd: number | null;
+}
+
+/** A part of a region, as a tensor's parameters name it. */
+interface Span {
+  readonly region: Region;
+  readonly offset: number;
+  readonly byteSize: number;
+}
+
+export class SharedMemoryRegions {
+  readonly #dir: string;
+  readonly #regions = new Map<string, Region>();
+
+  constructor(dir: string = SHARED_MEMORY_DIR) {
+    this.#dir = dir;
+  }
+
+  /** Throws `RpcError` where the name is taken or the object is missing, too small or no shared-memory object. */
+  register(status: RegionStatus): void {
+    const { name, key, offset, byteSize } = status;
+    if (name === "") throw invalid("a shared memory region needs a name");
+    if (this.#regions.has(name)) {
+      throw new RpcError("ALREADY_EXISTS", "invalid", `shared memory region '${shown(name)}' is already registered`);
+    }
+    if (byteSize < 1) throw invalid(`shared memory region '${shown(name)}' must have at least 1 byte`);
+    const fd = this.#open(name, key);
+    try {
+      const { size } = fstatSync(fd);
+      if (!Number.isSafeInteger(offset + byteSize) || offset + byteSize > size) {
+        throw invalid(
+          `shared memory region '${shown(name)}' would reach from byte ${offset} to ${offset + byteSize} of '${shown(key)}', which has ${size} bytes`,
+        );
+      }
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    this.#regions.set(name, { name, key, offset, byteSize, fd });
+  }
+
+  #open(name: string, key: string): number {
+    const object = key.startsWith("/") ? key.slice(1) : key;
+    if (object === "" || object === "." || object === ".." || /[/\0]/.test(object)) {
+      throw invalid(
+        `'${shown(key)}' is no key of a shared memory object: it is one name, with or without a leading '/'`,
+      );
+    }
+    let fd: number;
+    try {
+      // Not following links keeps the key inside the folder; not blocking keeps a FIFO there from stopping the daemon.
+      fd = openSync(path.join(this.#dir, object), constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      const what = `shared memory object '${shown(key)}' of region '${shown(name)}'`;
+      if (code === "ENOENT")
+        throw new RpcError("NOT_FOUND", "not_found", `${what} does not exist on the daemon's host`);
+      throw invalid(`${what} can't be opened for reading and writing (${code})`);
+    }
+    if (!fstatSync(fd).isFile()) {
+      closeSync(fd);
+      throw invalid(`'${shown(key)}' is no shared memory object`);
+    }
+    return fd;
+  }
+
+  /** Regions by name; all where the name is empty. Throws `RpcError` for an unknown one. */
+  status(name: string): readonly RegionStatus[] {
+    if (name === "") return [...this.#regions.values()];
+    return [this.#find(name)];
+  }
+
+  /** An unknown region is no error: it is as unregistered as it can be. An empty name means all. */
+  unregister(name: string): void {
+    const regions = name === "" ? [...this.#regions.values()] : [this.#regions.get(name)];
+    for (const region of regions) {
+      if (region?.fd == null) continue;
+      closeSync(region.fd);
+      region.fd = null;
+      this.#regions.delete(region.name);
+    }
+  }
+
+  #find(name: string): Region {
+    const region = this.#regions.get(name);
+    if (region === undefined) {
+      throw new RpcError("NOT_FOUND", "not_found", `shared memory region '${shown(name)}' is not registered`);
+    }
+    return region;
+  }
+
+  /** What a tensor's parameters name; null where they name no region. */
+  #span(parameters: ReadParameters, tensor: string): Span | null {
+    const named = parameters.shared_memory_region;
+    if (named === undefined) return null;
+    const name = parameterValue(named);
+    if (typeof name !== "string") throw invalid(`shared_memory_region of '${tensor}' must be a string`);
+    const byteSize = size(parameters, "shared_memory_byte_size", tensor);
+    const offset = size(parameters, "shared_memory_offset", tensor) ?? 0;
+    if (byteSize === null) throw invalid(`shared_memory_byte_size of '${tensor}' is missing`);
+    const region = this.#find(name);
+    if (offset + byteSize > region.byteSize) {
+      throw invalid(
+        `'${tensor}' asks for bytes ${offset} to ${offset + byteSize} of shared memory region '${shown(name)}', which has ${region.byteSize} bytes`,
+      );
+    }
+    return { region, offset, byteSize };
+  }
+
+  /** Inputs of one request. `hold` is told of the bytes before they are copied, and may throw. */
+  inputs(hold: (bytes: number) => void): SharedInputs {
+    return {
+      locate: (parameters, tensor): SharedTensor | null => {
+        const span = this.#span(parameters, tensor);
+        if (span === null) return null;
+        const read = () => {
+          hold(span.byteSize);
+          return readSpan(span, tensor);
+        };
+        return { byteSize: span.byteSize, read };
+      },
+    };
+  }
+
+  /** Where the outputs of one request go; null where none goes to shared memory. */
+  outputs(requested: readonly ReadRequestedOutput[]): SharedOutputs | null {
+    let spans: Map<string, Span> | null = null;
+    for (const output of requested) {
+      const span = this.#span(output.parameters, output.name);
+      if (span === null) continue;
+      spans ??= new Map();
+      spans.set(output.name, span);
+    }
+    if (spans === null) return null;
+    const found = spans;
+    return {
+      write: (output, bytes) => {
+        const span = found.get(output);
+        return span === undefined ? null : writeSpan(span, output, bytes);
+      },
+    };
+  }
+}
+
+function invalid(message: string): RpcError {
+  return new RpcError("INVALID_ARGUMENT", "invalid", message);
+}
+
+function size(parameters: ReadParameters, name: string, tensor: string): number | null {
+  const parameter = parameters[name];
+  if (parameter === undefined) return null;
+  const choice = parameter.parameter_choice;
+  const value = choice === "int64_param" || choice === "uint64_param" ? Number(parameter[choice]) : Number.NaN;
+  if (!(Number.isSafeInteger(value) && value >= 0)) {
+    throw invalid(`${name} of '${tensor}' must be an integer, not negative`);
+  }
+  return value;
+}
+
+function openFd(region: Region): number {
+  if (region.fd !== null) return region.fd;
+  throw new RpcError(
+    "NOT_FOUND",
+    "not_found",
+    `shared memory region '${shown(region.name)}' was unregistered while the request was under way`,
+  );
+}
+
+function readSpan({ region, offset, byteSize }: Span, tensor: string): Uint8Array {
+  const bytes = Buffer.allocUnsafe(byteSize);
+  const fd = openFd(region);
+  let done = 0;
+  while (done < byteSize) {
+    const got = readSync(fd, bytes, done, byteSize - done, region.offset + offset + done);
+    if (got === 0) {
+      throw invalid(
+        `shared memory region '${shown(region.name)}' has become smaller: ${done} of the ${byteSize} bytes of '${tensor}' are there`,
+      );
+    }
+    done += got;
+  }
+  return bytes;
+}
+
+function writeSpan(
+  { region, offset, byteSize }: Span,
+  output: string,
+  bytes: Uint8Array,
+): Record<string, WireParameter> {
+  const name = shown(region.name);
+  if (bytes.byteLength > byteSize) {
+    throw invalid(
+      `output '${output}' has ${bytes.byteLength} bytes, but ${byteSize} bytes of shared memory region '${name}' are meant for it`,
+    );
+  }
+  const fd = openFd(region);
+  let done = 0;
+  try {
+    while (done < bytes.byteLength) {
+      done += writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done);
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new RpcError(
+      "INTERNAL",
+      "failed",
+      `output '${output}' can't be written to shared memory region '${name}' (${code})`,
+    );
+  }
+  return {
+    shared_memory_region: { string_param: region.name },
+    shared_memory_byte_size: { int64_param: bytes.byteLength },
+    ...(offset > 0 ? { shared_memory_offset: { int64_param: offset } } : {}),
+  };
+}

@@ -1,0 +1,161 @@
+/** ModelStreamInfer: many requests on one call, answered in the order in which they complete. */
+import type { ByteBudget } from "./byte-budget.ts";
+import { errorParameters, RpcError } from "./errors.ts";
+import type { CallContext, Responder, Ticket } from "./inference-gateway.ts";
+import type { WireResponse } from "./messages.ts";
+import { type CallFacts, callContext, type TransportParts } from "./unary.ts";
+
+/** The part of a grpc-js duplex stream that is used here; messages are bytes in both directions. */
+export interface StreamCall extends CallFacts {
+  on(event: "data", listener: (bytes: Buffer) => void): unknown;
+  on(event: "end" | "cancelled" | "close", listener: () => void): unknown;
+  on(event: "error", listener: (error: Error) => void): unknown;
+  write(bytes: Buffer, written: () => void): unknown;
+  pause(): unknown;
+  resume(): unknown;
+  end(): unknown;
+}
+
+export interface StreamLimits {
+  readonly streamRequestsMax: number;
+  readonly streamUnreadBytesMax: number;
+}
+
+/** The open streams, so that a shutdown can end them. */
+export class InferenceStreams {
+  readonly #parts: TransportParts;
+  readonly #limits: StreamLimits;
+  readonly #open = new Set<InferenceStream>();
+
+  constructor(parts: TransportParts, limits: StreamLimits) {
+    this.#parts = parts;
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** The handler that grpc-js calls. */
+  accept(call: StreamCall): void {
+    const stream = new InferenceStream(call, this.#parts, this.#limits, () => this.#open.delete(stream));
+    this.#open.add(stream);
+  }
+
+  /** Ends every stream once what is under way on it has been answered. */
+  end(): void {
+    for (const stream of this.#open) stream.finish();
+  }
+}
+
+class InferenceStream {
+  readonly #call: StreamCall;
+  readonly #parts: TransportParts;
+  readonly #budget: ByteBudget;
+  readonly #limits: StreamLimits;
+  readonly #context: CallContext;
+  readonly #onClosed: () => void;
+  readonly #tickets = new Set<Ticket>();
+  /** Encoded answers that the reader has not taken. */
+  #unreadBytes = 0;
+  #paused = false;
+  /** No more requests are expected. */
+  #finishing = false;
+  /** The call's own end was sent: nothing can be written any more. */
+  #ended = false;
+  #closed = false;
+
+  constructor(call: StreamCall, parts: TransportParts, limits: StreamLimits, onClosed: () => void) {
+    this.#call = call;
+    this.#parts = parts;
+    this.#budget = parts.budget;
+    this.#limits = limits;
+    this.#context = callContext(call, true, parts.nowUs());
+    this.#onClosed = onClosed;
+    call.on("data", (bytes) => this.#receive(bytes));
+    call.on("end", () => this.finish());
+    call.on("cancelled", () => this.#close());
+    call.on("close", () => this.#close());
+    // grpc-js reports the error to the caller; what is left to do here is the same as after any end.
+    call.on("error", () => this.#close());
+  }
+
+  /** Ends the call when all that is under way has been answered. */
+  finish(): void {
+    this.#finishing = true;
+    this.#endWhenDone();
+  }
+
+  #receive(bytes: Buffer): void {
+    if (this.#closed || this.#ended) return;
+    let ticket: Ticket | null = null;
+    const responder: Responder = {
+      cancels: (id) => this.#cancel(id),
+      answered: (message) => {
+        if (ticket !== null) this.#tickets.delete(ticket);
+        this.#write({ infer_response: message });
+      },
+      refused: (error, id) => {
+        if (ticket !== null) this.#tickets.delete(ticket);
+        this.#writeError(error, id);
+      },
+    };
+    ticket = this.#parts.gateway.submit(bytes, this.#context, responder);
+    if (ticket !== null) this.#tickets.add(ticket);
+    this.#adjustReading();
+  }
+
+  #cancel(id: string): void {
+    for (const ticket of this.#tickets) {
+      if (ticket.id !== id || !ticket.cancel()) continue;
+      this.#tickets.delete(ticket);
+      this.#writeError(new RpcError("CANCELLED", "cancelled", "the request was cancelled by the client"), id);
+    }
+  }
+
+  #writeError(error: RpcError, id: string): void {
+    const parameters = errorParameters(error, this.#parts.errors);
+    this.#write({ error_message: error.message, infer_response: { id, parameters } });
+  }
+
+  #write(message: { error_message?: string; infer_response: WireResponse }): void {
+    if (this.#closed || this.#ended) return;
+    const bytes = this.#parts.codec.encodeStreamResponse(message);
+    const size = bytes.byteLength;
+    this.#unreadBytes += size;
+    this.#budget.take(size);
+    this.#call.write(bytes, () => {
+      if (this.#closed) return;
+      this.#unreadBytes -= size;
+      this.#budget.give(size);
+      this.#adjustReading();
+    });
+    this.#endWhenDone();
+  }
+
+  /** A caller that does not take its answers, or has too many requests under way, is not read from. */
+  #adjustReading(): void {
+    const full =
+      this.#tickets.size >= this.#limits.streamRequestsMax || this.#unreadBytes > this.#limits.streamUnreadBytesMax;
+    if (full === this.#paused) return;
+    this.#paused = full;
+    if (full) this.#call.pause();
+    else this.#call.resume();
+  }
+
+  #endWhenDone(): void {
+    if (!this.#finishing || this.#ended || this.#closed || this.#tickets.size > 0) return;
+    this.#ended = true;
+    this.#call.end();
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const ticket of this.#tickets) ticket.cancel();
+    this.#tickets.clear();
+    this.#budget.give(this.#unreadBytes);
+    this.#unreadBytes = 0;
+    this.#onClosed();
+  }
+}
