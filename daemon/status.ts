@@ -53,6 +53,9 @@ export interface LaneStatus {
   readonly executions: Readonly<Record<StartReason, number>>;
   /** Wall time from start to end of executions, as the engine saw it, by the same reasons. */
   readonly busy_us: Readonly<Record<StartReason, number>>;
+  /** Items executed, padding left out, and slots executed, padding counted. */
+  readonly items: number;
+  readonly slots: number;
   readonly rss_bytes: number | null;
 }
 

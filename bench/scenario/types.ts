@@ -25,6 +25,8 @@ export interface ScenarioModel {
   readonly arrivals?: ArrivalsSpec | undefined;
   /** Items of each request: a constant, or drawn evenly from min to max. */
   readonly items: number | { readonly min: number; readonly max: number };
+  /** Shapes of one item by input, for inputs whose dimensions vary (a sequence's length); load test only. */
+  readonly shapes?: Readonly<Record<string, readonly number[]>> | undefined;
   readonly weight: number;
   /** Share of device time that the model gets even in overload. */
   readonly min_share: number;
