@@ -1,15 +1,18 @@
 /** Reading the daemon's own figures before and after a measured window. */
 import type { DaemonStatus, LaneStatus, ModelStatus } from "../../daemon/status.ts";
 
-/** One device lane over the measured window. */
+/** One device lane over the measured window; the simulator reports devices under the same keys. */
 export interface DeviceFigures {
-  readonly device: string;
   readonly provider: string;
   /** Share of the window in which something executed, of whatever kind. */
   readonly busy_share: number;
   /** Share of the window in which best-effort work executed. */
   readonly best_effort_share: number;
   readonly executions: number;
+  /** Mean items of an execution, padding left out. */
+  readonly batch_size_mean: number;
+  /** Share of what was executed that was padding. */
+  readonly padding_share: number;
 }
 
 /** What the daemon counted for one model over the measured window. */
@@ -55,22 +58,29 @@ export async function findStatusAddress(target: string, named: string | undefine
   return status?.grpc_port === Number(target.slice(colon + 1)) ? address : null;
 }
 
-/** Device lanes between two snapshots of one daemon. */
-export function deviceFigures(before: DaemonStatus, after: DaemonStatus): DeviceFigures[] {
+/** Device lanes between two snapshots of one daemon, by name. */
+export function deviceFigures(before: DaemonStatus, after: DaemonStatus): Record<string, DeviceFigures> {
   const windowUs = after.now_us - before.now_us;
   const first = new Map(before.lanes.map((lane) => [lane.lane, lane]));
-  return after.lanes.filter(isDevice).map((lane) => {
+  const figures: Record<string, DeviceFigures> = {};
+  for (const lane of after.lanes) {
+    if (lane.kind !== "device") continue;
     const from = first.get(lane.lane);
     const busyUs = difference(lane.busy_us, from?.busy_us);
-    const executions = difference(lane.executions, from?.executions);
-    return {
-      device: lane.lane,
+    const byReason = difference(lane.executions, from?.executions);
+    const executions = byReason.deadline + byReason.fill + byReason.share;
+    const items = lane.items - (from?.items ?? 0);
+    const slots = lane.slots - (from?.slots ?? 0);
+    figures[lane.lane] = {
       provider: lane.provider,
       busy_share: share(busyUs.deadline + busyUs.fill + busyUs.share, windowUs),
       best_effort_share: share(busyUs.fill + busyUs.share, windowUs),
-      executions: executions.deadline + executions.fill + executions.share,
+      executions,
+      batch_size_mean: share(items, executions),
+      padding_share: share(slots - items, slots),
     };
-  });
+  }
+  return figures;
 }
 
 /** Models between two snapshots of one daemon, by name; versions of a name are taken together. */
@@ -93,10 +103,6 @@ export function servedFigures(before: DaemonStatus, after: DaemonStatus): Map<st
     });
   }
   return figures;
-}
-
-function isDevice(lane: LaneStatus): boolean {
-  return lane.kind === "device";
 }
 
 type ByReason = LaneStatus["busy_us"];

@@ -75,7 +75,7 @@ export async function loadTest(options: LoadTestOptions): Promise<LoadTest> {
       },
       record,
       lagMsMax: options.lagMsMax,
-      devices: status === null ? [] : deviceFigures(status.before, status.after),
+      devices: status === null ? {} : deviceFigures(status.before, status.after),
       served: status === null ? new Map() : servedFigures(status.before, status.after),
     });
     const models = new Map([...record.models].map(([name, recorder]) => [name, recorder.latencyUs]));

@@ -1,5 +1,5 @@
 /** Inputs for a model, made from nothing but its metadata. */
-import { ARRAY_CLASSES, type Datatype, isDatatype, type Tensor } from "slackline-client";
+import type { Datatype, NumericDatatype, Tensor, TensorDataByDatatype } from "slackline-client";
 import { Random } from "../scenario/random.ts";
 
 export interface InputSpec {
@@ -13,6 +13,22 @@ export type Inputs = Readonly<Record<string, Tensor>>;
 
 /** Shapes of one item by input name, in place of what is chosen for dimensions that vary. */
 export type ItemShapes = Readonly<Record<string, readonly number[]>>;
+
+const ARRAYS: { readonly [D in NumericDatatype]: (length: number) => TensorDataByDatatype[D] } = {
+  BOOL: (length) => new Uint8Array(length),
+  UINT8: (length) => new Uint8Array(length),
+  UINT16: (length) => new Uint16Array(length),
+  UINT32: (length) => new Uint32Array(length),
+  UINT64: (length) => new BigUint64Array(length),
+  INT8: (length) => new Int8Array(length),
+  INT16: (length) => new Int16Array(length),
+  INT32: (length) => new Int32Array(length),
+  INT64: (length) => new BigInt64Array(length),
+  FP16: (length) => new Uint16Array(length),
+  BF16: (length) => new Uint16Array(length),
+  FP32: (length) => new Float32Array(length),
+  FP64: (length) => new Float64Array(length),
+};
 
 /** What a dimension becomes that varies and that nobody gave a size for: one size for all, so that inputs fit together. */
 const VARYING_DIMENSION = 32;
@@ -52,6 +68,10 @@ function shapeOf(spec: InputSpec, batched: boolean, items: number, shapes: ItemS
   return batched ? [items, ...item] : [...item];
 }
 
+function isDatatype(name: string): name is Datatype {
+  return name === "BYTES" || Object.hasOwn(ARRAYS, name);
+}
+
 function fits(given: readonly number[], declared: readonly number[]): boolean {
   return given.length === declared.length && declared.every((dim, d) => dim < 0 || dim === given[d]);
 }
@@ -69,11 +89,7 @@ function makeTensor({ name, datatype, shape: declared }: InputSpec, shape: numbe
     return { datatype, shape, data };
   }
   const element = elementMaker(name, datatype, random);
-  const data = new ARRAY_CLASSES[datatype](
-    new ArrayBuffer(count * ARRAY_CLASSES[datatype].BYTES_PER_ELEMENT),
-    0,
-    count,
-  );
+  const data = ARRAYS[datatype](count);
   for (let i = 0; i < count; i++) data[i] = element();
   return { datatype, shape, data } as Tensor;
 }

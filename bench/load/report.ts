@@ -57,9 +57,10 @@ function bestEffortLines({ models }: LoadResult): string[] {
 }
 
 function deviceLines({ devices }: LoadResult): string[] {
-  return devices.map(
-    ({ device, provider, busy_share, best_effort_share, executions }) =>
-      `device ${device} (${provider}): busy ${percent(busy_share)}, of it best effort ${percent(best_effort_share)} of the time, ${count(executions)} executions`,
+  return Object.entries(devices).map(
+    ([device, { provider, busy_share, best_effort_share, executions, batch_size_mean, padding_share }]) =>
+      `device ${device} (${provider}): busy ${percent(busy_share)} of the time, ${percent(best_effort_share)} with best-effort work; ` +
+      `${count(executions)} executions of ${figure(batch_size_mean)} items on average, ${percent(padding_share)} padding`,
   );
 }
 

@@ -30,7 +30,9 @@ export interface LoadResult extends RunDescription {
   readonly generator_lag_ms: Percentiles;
   readonly total: Figures;
   readonly models: Readonly<Record<string, ModelResult>>;
-  readonly devices: readonly DeviceFigures[];
+  /** Attainment of the model that does worst. */
+  readonly attainment_worst_model: number;
+  readonly devices: Readonly<Record<string, DeviceFigures>>;
   readonly error_examples: Readonly<Record<string, string>>;
 }
 
@@ -39,7 +41,7 @@ export interface ResultInputs {
   readonly record: LoadRecord;
   /** The 99th percentile of the generator's lag above which a run is invalid. */
   readonly lagMsMax: number;
-  readonly devices: readonly DeviceFigures[];
+  readonly devices: Readonly<Record<string, DeviceFigures>>;
   readonly served: ReadonlyMap<string, ServedFigures>;
 }
 
@@ -61,6 +63,7 @@ export function loadResult({ run, record, lagMsMax, devices, served }: ResultInp
     generator_lag_ms: percentiles(record.lagUs),
     total: record.total.figures(measuredS),
     models,
+    attainment_worst_model: Math.min(1, ...Object.values(models).map(({ attainment }) => attainment)),
     devices,
     error_examples: Object.fromEntries(record.errorExamples),
   };

@@ -37,7 +37,7 @@ export function gatherFacts({ result }: LoadTest, status: DaemonStatus): Facts {
       bestEffortShare: model.served?.best_effort_share ?? 0,
     };
   });
-  const { devices } = result;
+  const devices = Object.values(result.devices);
   const mean = (of: (device: (typeof devices)[number]) => number): number =>
     devices.reduce((sum, device) => sum + of(device), 0) / Math.max(1, devices.length);
   return {
@@ -97,7 +97,7 @@ function poorWords({ result }: Facts): string {
 }
 
 function busyWords({ busyShare, bestEffortShare, models, result }: Facts): string {
-  if (result.devices.length === 0) return "";
+  if (Object.keys(result.devices).length === 0) return "";
   const deadlines = `The device was busy ${percent(busyShare)} of the time, ${percent(busyShare - bestEffortShare)} with requests that had deadlines`;
   const filled = models.filter((model) => model.result.best_effort.answered > 0);
   if (filled.length === 0) return `${deadlines}.`;

@@ -14,7 +14,7 @@ export function quickstartHtml(facts: Facts): string {
     `<p class="faint">${escapeHtml(result.started_at.slice(0, 16).replace("T", " "))} UTC, ${figure(result.measured_s)} s measured, seed ${result.seed}</p>`,
     `<p class="lead">${escapeHtml(inWords(facts))}</p>`,
     `<p>Device: <b>${escapeHtml(status.device.provider)}</b> (${escapeHtml(status.device.name)}). ${escapeHtml(status.device.reason)}<span class="faint">${passed.join("")}</span></p>`,
-    result.devices.length === 0 ? "" : deviceTime(facts),
+    Object.keys(result.devices).length === 0 ? "" : deviceTime(facts),
     "<h2>Requests</h2>",
     requestTable(facts),
     "<h2>Latency against the deadline</h2>",

@@ -53,7 +53,7 @@ function requestTable({ models, result }: Facts): string[] {
 
 function deviceTime({ busyShare, bestEffortShare, models, result }: Facts): string[] {
   const lag = `Load generator: sent ${figure(result.generator_lag_ms.p99)} ms after the scheduled time at the 99th percentile.`;
-  if (result.devices.length === 0) return [lag];
+  if (Object.keys(result.devices).length === 0) return [lag];
   const best = models
     .filter((m) => m.result.best_effort.answered > 0)
     .map((m) => `${m.name}, ${figure(m.result.best_effort.items_per_s)} items/s`);

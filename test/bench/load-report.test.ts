@@ -34,7 +34,17 @@ function result(more: Partial<LoadResult> = {}): LoadResult {
     generator_lag_ms: { p50: 0.1, p90: 0.2, p99: 0.4, p999: 1, max: 2.04 },
     total: busy,
     models: { busy, idle },
-    devices: [{ device: "cpu0", provider: "cpu", busy_share: 0.631, best_effort_share: 0.22, executions: 1234 }],
+    attainment_worst_model: 0.99,
+    devices: {
+      cpu0: {
+        provider: "cpu",
+        busy_share: 0.631,
+        best_effort_share: 0.22,
+        executions: 1234,
+        batch_size_mean: 3.5,
+        padding_share: 0.1,
+      },
+    },
     error_examples: {},
     ...more,
   };
@@ -48,7 +58,10 @@ describe("load report", () => {
     assert.match(text, /^busy +100 +99 +0 +1 +0 +99\.0 % +9\.90 +7\.30 +7\.30 .* 4\.00$/m);
     assert.match(text, /^total +100/m);
     assert.match(text, /^best effort: idle 1 requests answered, 0\.80 items\/s$/m);
-    assert.match(text, /^device cpu0 \(cpu\): busy 63\.1 %, of it best effort 22\.0 % of the time, 1,234 executions$/m);
+    assert.match(
+      text,
+      /^device cpu0 \(cpu\): busy 63\.1 % of the time, 22\.0 % with best-effort work; 1,234 executions of 3\.50 items/m,
+    );
     assert.match(text, /^shed because: late 1$/m);
     assert.match(text, /^generator lag: p50 0\.10 ms, p99 0\.40 ms, max 2\.04 ms$/m);
     assert.doesNotMatch(text, /INVALID/);

@@ -92,7 +92,7 @@ describe("load run", () => {
         started_at: "",
         warmup_s: 0,
       };
-      return loadResult({ run: run_, record, lagMsMax: 5, devices: [], served: new Map() });
+      return loadResult({ run: run_, record, lagMsMax: 5, devices: {}, served: new Map() });
     };
     const punctual = await result(300);
     assert.equal(punctual.valid, true);

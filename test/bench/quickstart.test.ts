@@ -5,7 +5,7 @@ import { LoadRun } from "../../bench/load/load-run.ts";
 import type { LoadTest } from "../../bench/load/load-test.ts";
 import { planLoad } from "../../bench/load/plan.ts";
 import { loadResult } from "../../bench/load/result.ts";
-import type { CallOutcome } from "../../bench/load/target.ts";
+import type { Call, CallOutcome } from "../../bench/load/target.ts";
 import { gatherFacts, inWords, verdict } from "../../bench/quickstart/facts.ts";
 import { quickstartHtml } from "../../bench/quickstart/html-report.ts";
 import { mixedLoad } from "../../bench/quickstart/mix.ts";
@@ -38,10 +38,10 @@ function later(before: DaemonStatus): DaemonStatus {
   };
 }
 
-async function driven(status: DaemonStatus, answer: (n: number) => CallOutcome): Promise<LoadTest> {
+async function driven(status: DaemonStatus, answer: (call: Call) => CallOutcome): Promise<LoadTest> {
   const clock = new VirtualClock();
   const scenario = mixedLoad(status, MIX)!;
-  const target = new VirtualTarget(clock, (_, n) => ({ afterUs: 20_000, outcome: answer(n) }));
+  const target = new VirtualTarget(clock, (call) => ({ afterUs: 20_000, outcome: answer(call) }));
   const run = new LoadRun({ plan: planLoad(scenario), target, clock, drainUs: 1_000_000 });
   const record = await clock.until(run.run());
   const after = later(status);
@@ -117,15 +117,17 @@ describe("quickstart report", () => {
 
   it("says so where deadlines were missed, and fails only where nothing worked", async () => {
     const before = sampleStatus();
-    const shedding = await driven(before, (n) => (n % 3 === 0 ? { type: "shed", cause: "late" } : answered()));
+    const shedding = await driven(before, ({ model }) =>
+      model === "fast" ? { type: "shed", cause: "late" } : answered(),
+    );
     const poor = gatherFacts(shedding, before);
     assert.equal(verdict(poor), "poor");
     assert.match(inWords(poor), /shed before they cost anything/);
 
     const error: CallOutcome = { type: "error", code: "INTERNAL", message: "broken" };
-    const failing = gatherFacts(await driven(before, (n) => (n === 100 ? error : answered())), before);
+    const failing = gatherFacts(await driven(before, ({ model }) => (model === "slow" ? error : answered())), before);
     assert.equal(verdict(failing), "failed");
-    assert.match(inWords(failing), /1 ended in errors.*INTERNAL: broken/);
+    assert.match(inWords(failing), /\d+ ended in errors.*INTERNAL: broken/);
 
     const nothing = gatherFacts(await driven(before, () => ({ type: "shed", cause: "late" })), before);
     assert.equal(verdict(nothing), "failed");

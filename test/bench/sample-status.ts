@@ -66,6 +66,8 @@ export function sampleStatus(more: Partial<DaemonStatus> = {}): DaemonStatus {
         restarts: 0,
         executions: { deadline: 10, fill: 5, share: 0 },
         busy_us: { deadline: 100_000, fill: 50_000, share: 0 },
+        items: 40,
+        slots: 50,
         rss_bytes: 90 * 2 ** 20,
       },
     ],
