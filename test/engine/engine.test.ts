@@ -350,7 +350,7 @@ test("demoted requests count as best-effort work and are answered late", () => {
   const rig = new EngineRig({ observers: [{ demoted: ({ id }) => demoted.push(id) }] });
   rig.submit({ deadlineUs: null });
   const id = rig.submit({ deadlineUs: 2_500, explicit: false });
-  rig.submit({ deadlineUs: 90_000 });
+  rig.submit({ deadlineUs: 90_000, items: 4 });
   rig.clock.moveTo(2_000);
   rig.device.complete();
   assert.deepEqual(demoted, [id]);

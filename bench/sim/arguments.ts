@@ -1,0 +1,116 @@
+import { parseArgs } from "node:util";
+import { findPolicy, type NamedPolicy, OWN_POLICY, policyNames } from "./policies.ts";
+
+export const USAGE: string = `usage: slackline sim SCENARIO [options]
+       slackline sim check LOG SCENARIO
+
+Runs a scenario in virtual time, with the daemon's own engine and scheduler, and reports what became of its requests.
+check reads a decision log, verifies that what it says is possible, and recomputes the goodput.
+
+  --policy NAME    scheduler to run: ${OWN_POLICY} (the daemon's own, default), or a comparison policy; list shows all
+  --seed N         in place of the scenario's seed
+  --scale X        multiplies all rates
+  --capacity       searches the largest scale at which 99 % of requests are on time
+  --json FILE      writes the result as JSON
+  --log FILE       writes the decision log
+  --timeline FILE  writes a page that draws the devices' time by model (HTML, nothing else needed)
+
+Exit code: 0, 1 where the run or the check failed, 2 for a wrong command line.
+`;
+
+/** A command line that cannot be understood. */
+export class UsageError extends Error {}
+
+/** What the command line asks for. */
+export type Command =
+  | { readonly type: "help" }
+  | { readonly type: "list" }
+  | { readonly type: "check"; readonly log: string; readonly scenario: string }
+  | RunCommand;
+
+export interface RunCommand {
+  readonly type: "run";
+  readonly scenario: string;
+  readonly policy: NamedPolicy;
+  readonly seed: number | undefined;
+  readonly scale: number;
+  readonly capacity: boolean;
+  readonly json: string | undefined;
+  readonly log: string | undefined;
+  readonly timeline: string | undefined;
+}
+
+/** @throws {UsageError} saying what was wrong and what was expected */
+export function parseCommand(args: readonly string[]): Command {
+  const { values, positionals } = parse(args);
+  if (values.help) return { type: "help" };
+  if (values.policy === "list") return { type: "list" };
+  if (positionals[0] === "check") {
+    const [, log, scenario, ...more] = positionals;
+    if (log === undefined || scenario === undefined || more.length > 0) {
+      throw new UsageError("check takes two paths: check LOG SCENARIO");
+    }
+    return { type: "check", log, scenario };
+  }
+  const [scenario, ...more] = positionals;
+  if (scenario === undefined) throw new UsageError("which scenario? Give the path of a scenario file");
+  if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
+  const policy = findPolicy(values.policy);
+  if (policy === undefined) {
+    throw new UsageError(`there is no policy '${values.policy}'; --policy list shows those there are`);
+  }
+  if (values.capacity && (values.log !== undefined || values.timeline !== undefined)) {
+    throw new UsageError("--capacity makes many runs: --log and --timeline go with a single one, at a --scale");
+  }
+  return {
+    type: "run",
+    scenario,
+    policy,
+    seed: number("--seed", values.seed, (n) => Number.isSafeInteger(n) && n >= 0, "a whole number of at least 0"),
+    scale: number("--scale", values.scale, (n) => n > 0, "a number above 0") ?? 1,
+    capacity: values.capacity,
+    json: values.json,
+    log: values.log,
+    timeline: values.timeline,
+  };
+}
+
+/** The lines of `--policy list`. */
+export function policyList(): string {
+  return `${policyNames().join("\n")}\n`;
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        policy: { type: "string", default: OWN_POLICY },
+        seed: { type: "string" },
+        scale: { type: "string" },
+        capacity: { type: "boolean", default: false },
+        json: { type: "string" },
+        log: { type: "string" },
+        timeline: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function number(
+  name: string,
+  text: string | undefined,
+  ok: (n: number) => boolean,
+  expected: string,
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || !ok(value)) {
+    throw new UsageError(`${name} takes ${expected}, not '${text}'`);
+  }
+  return value;
+}

@@ -1,0 +1,103 @@
+import type { SimulationResult } from "./result.ts";
+
+/** Share of requests on time that a scale must reach to count as carried. */
+export const ATTAINMENT_MIN = 0.99;
+
+/** The largest scales at which requests are on time. */
+export interface Capacity {
+  /** Largest scale with ≥ 99 % of all requests on time; 0 where there is none. */
+  readonly capacity_scale: number;
+  /** Requests a second offered at that scale. */
+  readonly capacity_per_s: number;
+  /** Attainment of the worst model at that scale. */
+  readonly attainment_worst_model: number;
+  /** Largest scale with ≥ 99 % of every model's requests on time. */
+  readonly capacity_worst_model_scale: number;
+  readonly capacity_worst_model_per_s: number;
+  /** Both as shares of the planning bound; null where there is no bound. */
+  readonly capacity_of_bound: number | null;
+  readonly capacity_worst_model_of_bound: number | null;
+}
+
+/** The coarse grid on which the search begins, as shares of the scale that reaches the planning bound. */
+const GRID_STEP = 0.1;
+const GRID_MAX = 2;
+/** Consecutive failures on the grid after which larger scales are not tried. */
+const FAILURES_MAX = 3;
+/** Where the bisection ends. */
+const PRECISION = 0.005;
+
+/** One run of the search. */
+interface Probe {
+  readonly scale: number;
+  readonly result: SimulationResult;
+}
+
+/**
+ * Searches the largest scale at which ≥ 99 % of requests are on time: on a coarse grid first, since attainment need not
+ * fall evenly with load, then by bisection above the last scale that was carried.
+ *
+ * @param run simulates the scenario at a scale
+ * @param onProbe told of each run
+ */
+export function searchCapacity(
+  run: (scale: number) => SimulationResult,
+  onProbe: (scale: number, result: SimulationResult) => void = () => {},
+): Capacity & { readonly result: SimulationResult } {
+  const probes = new Map<number, Probe>();
+  const probe = (scale: number): Probe => {
+    let known = probes.get(scale);
+    if (known === undefined) {
+      known = { scale, result: run(scale) };
+      probes.set(scale, known);
+      onProbe(scale, known.result);
+    }
+    return known;
+  };
+  const first = probe(1);
+  const unit = first.result.load === null || first.result.load === 0 ? 1 : 1 / first.result.load;
+  const all = search(probe, unit, ({ total }) => total.attainment);
+  const worst = search(probe, unit, (result) => result.attainment_worst_model);
+  const perS = (found: Probe | null): number =>
+    found === null ? 0 : found.result.total.offered / found.result.measured_s;
+  const bound = first.result.planning_bound_per_s;
+  const ofBound = (found: Probe | null): number | null => (bound === null ? null : perS(found) / bound);
+  return {
+    capacity_scale: all?.scale ?? 0,
+    capacity_per_s: perS(all),
+    attainment_worst_model: all?.result.attainment_worst_model ?? 0,
+    capacity_worst_model_scale: worst?.scale ?? 0,
+    capacity_worst_model_per_s: perS(worst),
+    capacity_of_bound: ofBound(all),
+    capacity_worst_model_of_bound: ofBound(worst),
+    result: (all ?? first).result,
+  };
+}
+
+function search(
+  probe: (scale: number) => Probe,
+  unit: number,
+  attainment: (result: SimulationResult) => number,
+): Probe | null {
+  const carried = (scale: number): boolean => attainment(probe(scale).result) >= ATTAINMENT_MIN;
+  let low = 0;
+  let high = GRID_STEP * unit;
+  let failures = 0;
+  for (let i = 1; i * GRID_STEP <= GRID_MAX + 1e-9 && failures < FAILURES_MAX; i++) {
+    const scale = Math.round(i * GRID_STEP * unit * 1e4) / 1e4;
+    if (carried(scale)) {
+      low = scale;
+      failures = 0;
+    } else {
+      if (failures === 0) high = scale;
+      failures++;
+    }
+  }
+  if (failures === 0) return low === 0 ? null : probe(low);
+  while (high - low > PRECISION * unit) {
+    const middle = Math.round(((low + high) / 2) * 1e4) / 1e4;
+    if (carried(middle)) low = middle;
+    else high = middle;
+  }
+  return low === 0 ? null : probe(low);
+}

@@ -1,0 +1,110 @@
+/** The simulator's command line. */
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import path from "node:path";
+import { DecisionLog } from "../../daemon/engine/decision-log.ts";
+import { percent } from "../report/format.ts";
+import { readScenario } from "../scenario/read.ts";
+import { type Scenario, ScenarioError } from "../scenario/schema.ts";
+import { parseCommand, policyList, type RunCommand, USAGE, UsageError } from "./arguments.ts";
+import { searchCapacity } from "./capacity.ts";
+import { checkLog } from "./check-log.ts";
+import { reportText } from "./report.ts";
+import { type SimulationOptions, simulate } from "./simulation.ts";
+import { Timeline } from "./timeline.ts";
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+/** @returns the process's exit code */
+function main(args: readonly string[]): number {
+  try {
+    const command = parseCommand(args);
+    switch (command.type) {
+      case "help":
+        process.stdout.write(USAGE);
+        return 0;
+      case "list":
+        process.stdout.write(policyList());
+        return 0;
+      case "check":
+        return check(command.log, command.scenario);
+      case "run":
+        run(readScenario(command.scenario), command);
+        return 0;
+    }
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`slackline sim: ${error.message}\n\n${USAGE}`);
+      return EXIT_USAGE;
+    }
+    const expected = error instanceof ScenarioError || (error as NodeJS.ErrnoException).code !== undefined;
+    process.stderr.write(`slackline sim: ${expected ? (error as Error).message : (error as Error).stack}\n`);
+    return EXIT_FAILED;
+  }
+}
+
+function run(scenario: Scenario, command: RunCommand): void {
+  const { policy, seed, scale } = command;
+  const options: SimulationOptions = {
+    scheduler: policy.create,
+    policy: policy.name,
+    scale,
+    ...(seed === undefined ? {} : { seed }),
+  };
+  if (command.capacity) {
+    const { result, ...capacity } = searchCapacity(
+      (factor) => simulate(scenario, { ...options, scale: factor }),
+      (factor, { total, attainment_worst_model }) => {
+        const worst = percent(attainment_worst_model);
+        process.stderr.write(
+          `rates × ${factor.toFixed(4)}: ${percent(total.attainment)} on time, worst model ${worst}\n`,
+        );
+      },
+    );
+    writeJson(command.json, { ...result, ...capacity });
+    process.stdout.write(`${reportText(result, capacity)}\n`);
+    return;
+  }
+  const log = command.log === undefined ? null : new LogFile(command.log);
+  const timeline = command.timeline === undefined ? null : new Timeline();
+  const observers = [log?.log, timeline].filter((observer) => observer !== undefined && observer !== null);
+  const result = simulate(scenario, { ...options, observers });
+  log?.close();
+  if (timeline !== null) write(command.timeline!, timeline.html(result));
+  writeJson(command.json, result);
+  process.stdout.write(`${reportText(result, null)}\n`);
+}
+
+/** A decision log written as the run goes on: virtual time leaves no moment for a stream to drain. */
+class LogFile {
+  readonly log: DecisionLog;
+  readonly #descriptor: number;
+
+  constructor(file: string) {
+    mkdirSync(path.dirname(file), { recursive: true });
+    this.#descriptor = openSync(file, "w");
+    this.log = new DecisionLog((chunk) => writeSync(this.#descriptor, chunk));
+  }
+
+  close(): void {
+    this.log.flush();
+    closeSync(this.#descriptor);
+  }
+}
+
+function check(log: string, scenario: string): number {
+  const report = checkLog(log, scenario);
+  process.stdout.write(`${report.text}\n`);
+  return report.problems.length === 0 ? 0 : EXIT_FAILED;
+}
+
+function writeJson(file: string | undefined, value: unknown): void {
+  if (file !== undefined) write(file, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+function write(file: string, text: string): void {
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, text);
+}
+
+process.exitCode = main(process.argv.slice(2));
