@@ -1,0 +1,143 @@
+/** Models of a few bytes for tests: each shows one way in which models differ. */
+import type { Datatype } from "../../daemon/engine/tensors.ts";
+import { Graph } from "./graph.ts";
+import { bytesOf, type Constant, floats, integers, scalar } from "./tensor.ts";
+import { writeModel } from "./write-model.ts";
+
+/** `x` → `y` = `x`, both [batch, `width`] of the datatype; `width` varies where it is null. */
+export function identity(datatype: Datatype, width: number | null = 4): Uint8Array {
+  const graph = new Graph(`identity_${datatype.toLowerCase()}`);
+  const dims = ["batch", width ?? "width"];
+  graph.input("x", datatype, dims);
+  graph.output("y", datatype, dims);
+  graph.node("Identity", ["x"], {}, "y");
+  return writeModel(graph);
+}
+
+/** `text` → `same`, both BYTES [batch, 1]. */
+export function stringIdentity(): Uint8Array {
+  const graph = new Graph("string_identity");
+  graph.input("text", "BYTES", ["batch", 1]);
+  graph.output("same", "BYTES", ["batch", 1]);
+  graph.node("Identity", ["text"], {}, "same");
+  return writeModel(graph);
+}
+
+/** The cheapest model there is: `x` → `y` = `x`, both FP32 [batch, `width`]. */
+export function noop(width: number = 16): Uint8Array {
+  return identity("FP32", width);
+}
+
+/** `x` → `y` = `x` + 1, both FP32 [batch, `width`]. */
+export function addOne(width: number = 4): Uint8Array {
+  const graph = new Graph("add_one");
+  graph.input("x", "FP32", ["batch", width]);
+  graph.output("y", "FP32", ["batch", width]);
+  graph.node("Add", ["x", graph.constant("one", scalar(1))], {}, "y");
+  return writeModel(graph);
+}
+
+/**
+ * `a` FP32 [batch, 3] and `b` FP32 [batch, 3] → `sum` = a + b, FP32 [batch, 3], and `product` = the sum over the row of
+ * a · b, FP32 [batch, 1].
+ */
+export function twoInputsTwoOutputs(): Uint8Array {
+  const graph = new Graph("two_inputs_two_outputs");
+  graph.input("a", "FP32", ["batch", 3]);
+  graph.input("b", "FP32", ["batch", 3]);
+  graph.output("sum", "FP32", ["batch", 3]);
+  graph.output("product", "FP32", ["batch", 1]);
+  graph.node("Add", ["a", "b"], {}, "sum");
+  const axes = graph.constant("axes", integers([1]));
+  graph.node("ReduceSum", [graph.node("Mul", ["a", "b"]), axes], { keepdims: 1 }, "product");
+  return writeModel(graph);
+}
+
+/** `x` → `y` = 2 · `x`, both FP32 of the fixed shape [2, 3]: no dimension is a batch's. */
+export function noBatchDim(): Uint8Array {
+  const graph = new Graph("no_batch_dim");
+  graph.input("x", "FP32", [2, 3]);
+  graph.output("y", "FP32", [2, 3]);
+  graph.node("Mul", ["x", graph.constant("two", scalar(2))], {}, "y");
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, length] → `y` = 2 · `x` of the same shape, and `total` = the sum of each row, FP32 [batch]. */
+export function dynamicDims(): Uint8Array {
+  const graph = new Graph("dynamic_dims");
+  graph.input("x", "FP32", ["batch", "length"]);
+  graph.output("y", "FP32", ["batch", "length"]);
+  graph.output("total", "FP32", ["batch"]);
+  graph.node("Mul", ["x", graph.constant("two", scalar(2))], {}, "y");
+  graph.node("ReduceSum", ["x", graph.constant("axes", integers([1]))], { keepdims: 0 }, "total");
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, 4] → `y` = `x`, and `mean` over the whole batch, FP32 of shape []: it can't be split by item. */
+export function scalarOutput(): Uint8Array {
+  const graph = new Graph("scalar_output");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  graph.output("mean", "FP32", []);
+  graph.node("Identity", ["x"], {}, "y");
+  graph.node("ReduceMean", ["x"], { keepdims: 0 }, "mean");
+  return writeModel(graph);
+}
+
+/**
+ * `x` FP32 [batch, 4] → `y`, declared [rows, 4] but holding each row twice: what the first dimension is shows only when
+ * it runs.
+ */
+export function doublesRows(): Uint8Array {
+  const graph = new Graph("doubles_rows");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  const twice = graph.node("Concat", ["x", "x"], { axis: 1 });
+  graph.node("Reshape", [twice, graph.constant("shape", integers([-1, 4]))], {}, "y");
+  return writeModel(graph);
+}
+
+/**
+ * `index` INT64 [batch, 1] → `value` FP32 [batch, 1] = 10 · index, for indexes 0 to 3; the run fails where any index of
+ * the batch lies outside −4 … 3.
+ */
+export function failsAtRun(): Uint8Array {
+  const graph = new Graph("fails_at_run");
+  graph.input("index", "INT64", ["batch", 1]);
+  graph.output("value", "FP32", ["batch", 1]);
+  graph.node("Gather", [graph.constant("table", floats([4], [0, 10, 20, 30])), "index"], { axis: 0 }, "value");
+  return writeModel(graph);
+}
+
+/**
+ * `x` FP32 [batch, `width`] → `y` of the same shape by `layers` matrix products: about 2 · layers · width² floating-point
+ * operations an item. The weights keep the row as it is, in another order; `y` = `x` rotated by `layers`.
+ */
+export function slow(options: { readonly layers?: number; readonly width?: number } = {}): Uint8Array {
+  const { layers = 8, width = 256 } = options;
+  const graph = new Graph("slow");
+  graph.input("x", "FP32", ["batch", width]);
+  graph.output("y", "FP32", ["batch", width]);
+  const rotation = new Float32Array(width * width);
+  for (let row = 0; row < width; row++) rotation[row * width + ((row + 1) % width)] = 1;
+  const weights = graph.constant("rotation", floats([width, width], rotation));
+  let x = "x";
+  for (let layer = 1; layer <= layers; layer++)
+    x = graph.node("MatMul", [x, weights], {}, layer === layers ? "y" : undefined);
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, 4] → `y` = `x` + weights that lie in the file `location` beside the model: 16 bytes of FP32. */
+export function externalWeights(location: string = "weights.bin"): {
+  readonly model: Uint8Array;
+  readonly weights: Uint8Array;
+} {
+  const weights = bytesOf(Float32Array.of(1, 2, 3, 4));
+  const graph = new Graph("external_weights");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  const external = { location, offsetBytes: 0, lengthBytes: weights.byteLength };
+  const constant: Constant = { datatype: "FP32", dims: [4], data: null, external };
+  graph.node("Add", ["x", graph.constant("weights", constant)], {}, "y");
+  return { model: writeModel(graph), weights };
+}
