@@ -5,7 +5,9 @@ import { z } from "zod";
 
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
   const error = max === Number.MAX_SAFE_INTEGER ? `an integer, at least ${min}` : `an integer from ${min} to ${max}`;
-  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
+  // Ending at the first check that fails lets a union around this say its own sentence.
+  const abort = true;
+  return z.number({ error }).int({ error, abort }).min(min, { error, abort }).max(max, { error, abort });
 }
 
 /** A finite number within [min, max]. */

@@ -17,9 +17,13 @@ function editDistance(a: string, b: string): number {
   return last[b.length]!;
 }
 
-/** The known name that was probably meant, or null where none is near; case and `-` against `_` count as equal. */
+const normal = (text: string): string => text.toLowerCase().replaceAll("-", "_").slice(0, 64);
+
+/**
+ * The known name that was probably meant, or null where none is near; case and `-` against `_` count as equal. Near are
+ * names a few edits away, and names of which some whole words were written (`slo` for `slo_ms`).
+ */
 export function nearestName(name: string, known: readonly string[]): string | null {
-  const normal = (text: string): string => text.toLowerCase().replaceAll("-", "_").slice(0, 64);
   const wanted = normal(name);
   let best: string | null = null;
   let bestDistance = Math.max(1, Math.floor(wanted.length / 3)) + 1;
@@ -30,7 +34,9 @@ export function nearestName(name: string, known: readonly string[]): string | nu
       bestDistance = distance;
     }
   }
-  return best;
+  if (best !== null || wanted === "") return best;
+  const withWords = known.filter((candidate) => `_${normal(candidate)}_`.includes(`_${wanted}_`));
+  return withWords.sort((a, b) => a.length - b.length)[0] ?? null;
 }
 
 /** What to say after an unknown name: the probable one, or all that there are. */

@@ -57,6 +57,7 @@ function valueAt(value: unknown, path: readonly (string | number)[]): unknown {
 /** A value as it is quoted in messages, cut short. */
 export function describe(value: unknown): string {
   if (value === undefined || value === null) return "nothing";
+  if (typeof value === "number") return String(value);
   const shown = JSON.stringify(value) ?? String(value);
   return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
 }

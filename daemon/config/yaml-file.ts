@@ -46,6 +46,7 @@ export function parseYaml<T>(text: string, source: string, schema: z.ZodType<T>)
   }
   const checked = validate(schema, value);
   if (!checked.ok) problems.push(...checked.problems.map((p: SchemaProblem) => problemAt(p.path, p.message, p.isKey)));
+  problems.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
   return { value: checked.ok && problems.length === 0 ? checked.value : null, problems, problemAt };
 }
 

@@ -99,5 +99,6 @@ test("a hint is given for near names only", () => {
   assert.equal(nearestName("grcp_port", known), "grpc_port");
   assert.equal(nearestName("GRPC-PORT", known), "grpc_port");
   assert.equal(nearestName("model", known), "models");
+  assert.equal(nearestName("port", known), "grpc_port");
   assert.equal(nearestName("temperature", known), null);
 });

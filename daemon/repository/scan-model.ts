@@ -1,0 +1,180 @@
+/** Looks at one model's folder; unchanged files are not read again. */
+import { readdir, realpath, stat } from "node:fs/promises";
+import path from "node:path";
+import { type ConfigProblem, formatProblem } from "../config/problems.ts";
+import { fileErrorText } from "../config/yaml-file.ts";
+import { deriveVersion, type ModelDefaults } from "./derive-version.ts";
+import { VersionError } from "./errors.ts";
+import { type InspectedVersion, inspectVersion } from "./inspect-version.ts";
+import type { ModelVersion } from "./model.ts";
+import { CONFIG_FILE, type ModelConfig, readModelConfig } from "./model-config.ts";
+import { fileSignature, folderSignature } from "./version-files.ts";
+import type { VersionPolicy } from "./written-config.ts";
+
+export type ScannedVersion =
+  | {
+      readonly version: number;
+      readonly state: "sound";
+      readonly model: ModelVersion;
+      readonly warnings: readonly string[];
+    }
+  | { readonly version: number; readonly state: "broken"; readonly reason: string }
+  /** Its files are new or changed, and may still be: looked at again by the next scan. */
+  | { readonly version: number; readonly state: "settling" };
+
+export interface ScannedModel {
+  readonly name: string;
+  /** Ascending by version. */
+  readonly versions: readonly ScannedVersion[];
+  readonly policy: VersionPolicy;
+  /** Why the model as a whole can't be served; null where its versions decide. */
+  readonly reason: string | null;
+  /** Folder or configuration can't be read right now: what is served of the model says more than this scan. */
+  readonly isUncertain: boolean;
+  readonly configProblems: readonly ConfigProblem[];
+  readonly warnings: readonly string[];
+  /** For the next scan of the same model. */
+  readonly memory: ModelMemory;
+}
+
+interface VersionMemory {
+  /** Of the files when they were last seen. */
+  readonly signature: string;
+  /** What reading them gave; null while they settle. */
+  readonly files: InspectedVersion | VersionError | null;
+  readonly outcome: ScannedVersion;
+}
+
+export interface ModelMemory {
+  readonly configSignature: string;
+  readonly versions: ReadonlyMap<number, VersionMemory>;
+}
+
+export interface ScanOptions {
+  readonly defaults: ModelDefaults;
+  /** Whether files that are new or changed must look the same in two scans before they are read. */
+  readonly settle: boolean;
+}
+
+/** As Triton's users know it: the newest. */
+const POLICY_DEFAULT: VersionPolicy = { latest: 1 };
+
+/** Whether a folder's entry is a version: a positive integer written without zeros in front. */
+export function versionNumber(entry: string): number | null {
+  return /^[1-9]\d{0,15}$/.test(entry) && Number.isSafeInteger(Number(entry)) ? Number(entry) : null;
+}
+
+/**
+ * @param dir the model's folder, in the repository
+ * @returns null where the folder is no model: it has neither a version nor a configuration
+ */
+export async function scanModel(
+  dir: string,
+  before: ModelMemory | null,
+  options: ScanOptions,
+): Promise<ScannedModel | null> {
+  const name = path.basename(dir);
+  const none = { name, versions: [], policy: POLICY_DEFAULT, configProblems: [], warnings: [] };
+  const memory: ModelMemory = before ?? { configSignature: "", versions: new Map() };
+  let root: string;
+  let entries: string[];
+  try {
+    root = await realpath(dir);
+    entries = await readdir(root);
+  } catch (error) {
+    return { ...none, memory, isUncertain: true, reason: `${name} can't be read: ${fileErrorText(error)}` };
+  }
+  const numbers = entries.map(versionNumber).filter((version) => version !== null);
+  const versions: number[] = [];
+  for (const version of numbers.sort((a, b) => a - b)) {
+    const stats = await stat(path.join(root, String(version))).catch(() => null);
+    if (stats === null || stats.isDirectory()) versions.push(version);
+  }
+  const hasConfig = entries.includes(CONFIG_FILE);
+  if (versions.length === 0 && !hasConfig) return null;
+
+  const configSignature = hasConfig ? await fileSignature(path.join(root, CONFIG_FILE)) : "";
+  const config = await readModelConfig(name, root, entries);
+  const scanned: ScannedVersion[] = [];
+  const memories = new Map<number, VersionMemory>();
+  for (const version of versions) {
+    const folder = path.join(root, String(version));
+    const known = before?.versions.get(version) ?? null;
+    const sameConfig = before !== null && before.configSignature === configSignature;
+    const next = await scanVersion({ name, root, folder, version, config, known, sameConfig, options });
+    memories.set(version, next);
+    scanned.push(next.outcome);
+  }
+  const found = entries.filter((entry) => !entry.startsWith(".")).slice(0, 5);
+  return {
+    name,
+    versions: scanned,
+    policy: config.written.versions ?? POLICY_DEFAULT,
+    reason:
+      config.problems.length > 0
+        ? config.problems.map(formatProblem).join("; ")
+        : versions.length === 0
+          ? `${name} has no version: expected ${name}/1/model.onnx; found ${found.join(", ")}`
+          : null,
+    isUncertain: config.problems.length > 0,
+    configProblems: config.problems,
+    warnings: config.warnings,
+    memory: { configSignature, versions: memories },
+  };
+}
+
+interface VersionScan {
+  readonly name: string;
+  readonly root: string;
+  readonly folder: string;
+  readonly version: number;
+  readonly config: ModelConfig;
+  readonly known: VersionMemory | null;
+  readonly sameConfig: boolean;
+  readonly options: ScanOptions;
+}
+
+async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
+  const { name, root, folder, version, known, options } = scan;
+  const shown = `${name}/${version}`;
+  let signature: string;
+  try {
+    signature = await folderSignature(folder);
+  } catch (error) {
+    const reason =
+      error instanceof VersionError ? `${shown} ${error.message}` : `${shown} can't be read: ${fileErrorText(error)}`;
+    return { signature: "", files: new VersionError(reason), outcome: { version, state: "broken", reason } };
+  }
+  const unchanged = known !== null && known.signature === signature;
+  if (unchanged && known.files !== null && scan.sameConfig) return known;
+  const settling = { files: null, outcome: { version, state: "settling" } } as const;
+  if (options.settle && !unchanged) return { signature, ...settling };
+
+  let files = unchanged ? known.files : null;
+  if (files === null) {
+    files = await inspectVersion(root, folder, shown, "model.onnx").catch((error: unknown) =>
+      error instanceof VersionError ? error : new VersionError(`${shown} can't be read: ${fileErrorText(error)}`),
+    );
+    // Changed while it was read: what was read may be half of each.
+    const after = await folderSignature(folder).catch(() => "");
+    if (after !== signature) {
+      if (options.settle) return { signature: after, ...settling };
+      files = files instanceof VersionError ? files : new VersionError(`${shown} changed while it was read`);
+    }
+  }
+  return { signature, files, outcome: outcomeOf(scan, files) };
+}
+
+function outcomeOf(
+  { name, version, config, options }: VersionScan,
+  files: InspectedVersion | VersionError,
+): ScannedVersion {
+  if (files instanceof VersionError) return { version, state: "broken", reason: files.message };
+  if (config.problems.length > 0) {
+    return { version, state: "broken", reason: config.problems.map(formatProblem).join("; ") };
+  }
+  const { path: file, hash, declared } = files;
+  const derived = deriveVersion({ name, version, path: file, hash }, declared, config, options.defaults);
+  if (!derived.ok) return { version, state: "broken", reason: derived.problems.map(formatProblem).join("; ") };
+  return { version, state: "sound", model: derived.model, warnings: derived.warnings };
+}

@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { boolean, integer, number, oneOf, positive } from "../config/allowed.ts";
+import type { DevicePlacement } from "./model.ts";
+
+/** Which versions of a model are served: all, the n highest that can be, or just these. */
+export type VersionPolicy = "all" | { readonly latest: number } | readonly number[];
+
+/** A model's settings as written in its `config.yaml`, before defaults. */
+export interface WrittenModelConfig {
+  /** Largest batch in items. */
+  readonly max_batch_size?: number;
+  /** Asserts (or denies) that the first dimension of every input and output is the batch's. */
+  readonly batched?: boolean;
+  /** Shapes of single items by tensor name, −1 where a dimension varies: for dimensions that the ONNX file leaves open. */
+  readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  readonly slo_ms?: number;
+  readonly device?: DevicePlacement;
+  readonly buckets?: readonly number[];
+  readonly replicas?: number | "auto";
+  readonly threads?: number;
+  readonly queue_items_max?: number;
+  readonly queue_bytes_max?: number;
+  readonly weight?: number;
+  readonly min_share?: number;
+  readonly shed?: boolean;
+  readonly best_effort?: boolean;
+  readonly versions?: VersionPolicy;
+  /** Item shapes to warm and profile, by input name; inputs whose items have one shape may be left out. */
+  readonly warm_shapes?: readonly Readonly<Record<string, readonly number[]>>[];
+}
+
+export const BATCH_SIZE_MAX = 65_536;
+
+const versionsError = "all, {latest: N} or a list of version numbers";
+const dims = z.array(integer(1), { error: "a list of dimensions" });
+const openDims = z.array(
+  z.union([z.literal(-1), integer(1)], { error: "a size of at least 1, or -1 where it varies" }),
+  {
+    error: "a list of dimensions",
+  },
+);
+
+export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject({
+  max_batch_size: integer(1, BATCH_SIZE_MAX).optional(),
+  batched: boolean().optional(),
+  shapes: z.record(z.string(), openDims, { error: "item shapes by tensor name" }).optional(),
+  slo_ms: positive(86_400_000).optional(),
+  device: oneOf(["gpu", "cpu", "auto"]).optional(),
+  buckets: z
+    .array(integer(1, BATCH_SIZE_MAX), { error: "a list of batch sizes" })
+    .min(1, { error: "at least one batch size" })
+    .superRefine((buckets, context) => {
+      const unordered = buckets.findIndex((bucket, index) => index > 0 && bucket <= buckets[index - 1]!);
+      if (unordered > 0) {
+        context.addIssue({ code: "custom", message: "batch sizes must ascend, each once", path: [unordered] });
+      }
+    })
+    .optional(),
+  replicas: z.union([z.literal("auto"), integer(0, 256)], { error: "auto, or an integer from 0 to 256" }).optional(),
+  threads: integer(1, 1024).optional(),
+  queue_items_max: integer(1).optional(),
+  queue_bytes_max: integer(1).optional(),
+  weight: positive(1_000_000).optional(),
+  min_share: number(0, 1).optional(),
+  shed: boolean().optional(),
+  best_effort: boolean().optional(),
+  versions: z
+    .union(
+      [
+        z.literal("all"),
+        z.strictObject({ latest: integer(1, 1_000_000) }),
+        z.array(integer(1), { error: versionsError }).min(1),
+      ],
+      { error: versionsError },
+    )
+    .optional(),
+  warm_shapes: z
+    .array(z.record(z.string(), dims, { error: "item shapes by input name" }), {
+      error: "a list of item shapes by input name",
+    })
+    .max(64, { error: "at most 64 shapes" })
+    .optional(),
+}) as z.ZodType<WrittenModelConfig>;
