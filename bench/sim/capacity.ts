@@ -14,7 +14,7 @@ export interface Capacity {
   /** Largest scale with ≥ 99 % of every model's requests on time. */
   readonly capacity_worst_model_scale: number;
   readonly capacity_worst_model_per_s: number;
-  /** Both as shares of the planning bound; null where there is no bound. */
+  /** Both as shares of the planning bound, by the rates asked for and not those drawn; null where there is no bound. */
   readonly capacity_of_bound: number | null;
   readonly capacity_worst_model_of_bound: number | null;
 }
@@ -60,8 +60,8 @@ export function searchCapacity(
   const worst = search(probe, unit, (result) => result.attainment_worst_model);
   const perS = (found: Probe | null): number =>
     found === null ? 0 : found.result.total.offered / found.result.measured_s;
-  const bound = first.result.planning_bound_per_s;
-  const ofBound = (found: Probe | null): number | null => (bound === null ? null : perS(found) / bound);
+  const nominal = first.result.load;
+  const ofBound = (found: Probe | null): number | null => (nominal === null ? null : (found?.scale ?? 0) * nominal);
   return {
     capacity_scale: all?.scale ?? 0,
     capacity_per_s: perS(all),

@@ -8,12 +8,12 @@ import type { Scenario, ScenarioModel } from "../scenario/types.ts";
  *
  * With several devices and lanes the bound is the sum of their speeds; CPU replicas are left out.
  *
- * @returns requests a second, or null where a model with arrivals has no profile or nothing arrives
+ * @returns requests a second, or null where nothing arrives, a trace sets the rate, or a profile is missing
  */
 export function planningBoundPerS(scenario: Scenario): number | null {
   const models = scenario.models.filter((model) => model.arrivals !== undefined);
-  const total = models.reduce((sum, model) => sum + meanRatePerS(scenario, model), 0);
-  if (total === 0 || models.some((model) => model.profile === undefined)) return null;
+  const total = nominalRatePerS(scenario);
+  if (total === 0 || scenario.trace !== undefined || models.some((model) => model.profile === undefined)) return null;
   const capacity = scenario.devices.reduce((sum, { lanes, speed }) => sum + lanes * speed, 0);
   const used = (perS: number): number =>
     models.reduce((sum, model) => sum + deviceShare(model, (perS * meanRatePerS(scenario, model)) / total), 0);
@@ -37,8 +37,13 @@ function deviceShare(model: ScenarioModel, perS: number): number {
   return perMs * (alphaMs + betaMs / Math.min(model.max_batch, Math.max(1, batch)));
 }
 
+/** Requests a second that the scenario's arrival processes ask for at scale 1. */
+export function nominalRatePerS(scenario: Scenario): number {
+  return scenario.models.reduce((sum, model) => sum + meanRatePerS(scenario, model), 0);
+}
+
 /** Mean rate of a model's arrivals over the whole run, its rate curve included. */
-export function meanRatePerS(scenario: Scenario, { arrivals }: ScenarioModel): number {
+function meanRatePerS(scenario: Scenario, { arrivals }: ScenarioModel): number {
   if (arrivals === undefined) return 0;
   if (arrivals.curve === undefined) return arrivals.rate_per_s;
   const endS = scenario.warmup_s + scenario.measure_s;

@@ -22,7 +22,7 @@ export function reportText(result: SimulationResult, capacity: Capacity | null):
     `${scenario} under ${policy}, seed ${seed}${scaled}: ${figure(measured_s)} s measured after ${figure(warmup_s)} s of warm-up`,
   ];
   if (planning_bound_per_s !== null && load !== null) {
-    lines.push(`offered ${percent(load)} of the planning bound (${count(planning_bound_per_s)} requests/s)`);
+    lines.push(`load: ${percent(load)} of the planning bound (${count(planning_bound_per_s)} requests/s)`);
   }
   lines.push("", ...figuresTable(result), "", ...bestEffortLines(result), ...deviceLines(result), ...shedLines(result));
   if (capacity !== null) lines.push("", ...capacityLines(capacity));

@@ -45,7 +45,7 @@ export interface SimulationResult {
   readonly measured_s: number;
   /** Requests a second that the planning bound allows at this mix; null where it says nothing. */
   readonly planning_bound_per_s: number | null;
-  /** Offered rate as a share of the planning bound. */
+  /** The rate asked for (not that drawn by the seed) as a share of the planning bound. */
   readonly load: number | null;
   readonly total: Figures;
   readonly models: Readonly<Record<string, Figures>>;

@@ -9,7 +9,7 @@ import { Random } from "../scenario/random.ts";
 import { batchMax, ScenarioError } from "../scenario/schema.ts";
 import type { BestEffortSpec, Scenario, ScenarioModel } from "../scenario/types.ts";
 import { EventQueue, SimEvent } from "./event-queue.ts";
-import { planningBoundPerS } from "./planning-bound.ts";
+import { nominalRatePerS, planningBoundPerS } from "./planning-bound.ts";
 import type { SimulationResult } from "./result.ts";
 import { Statistics } from "./statistics.ts";
 import { VirtualClock } from "./virtual-clock.ts";
@@ -185,7 +185,7 @@ class Simulation {
       warmup_s,
       measured_s: measure_s,
       planning_bound_per_s: bound,
-      load: bound === null ? null : total.offered / measure_s / bound,
+      load: bound === null ? null : (scale * nominalRatePerS(this.#scenario)) / bound,
       total,
       models,
       attainment_worst_model: offered.reduce((worst, { attainment }) => Math.min(worst, attainment), 1),
