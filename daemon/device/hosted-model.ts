@@ -1,0 +1,341 @@
+/**
+ * A model's session in a session thread: warms it, learns the exact shapes of its outputs, and executes batches on a slot,
+ * writing outputs in place where their shape is known beforehand.
+ */
+import type { InferenceSession } from "onnxruntime-node";
+import { ELEMENT_BYTES, type TensorSpec } from "../engine/tensors.ts";
+import { decodeStrings, encodeStrings } from "./frames.ts";
+import { align, LayoutCache, product, withItems } from "./layout.ts";
+import { LoadError } from "./load-error.ts";
+import type { LoadRequest, OutputPlace, WarmedModel } from "./messages.ts";
+import {
+  loadRuntime,
+  type RuntimeTensor,
+  runtimeTypeName,
+  sessionOptions,
+  stringTensor,
+  tensorBytes,
+  tensorOver,
+  tensorStrings,
+} from "./runtime.ts";
+import { scrubPaths } from "./scrub.ts";
+import { fillSynthetic, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
+import type { ExecutionToken, TurnKind } from "./token.ts";
+import { warmUp } from "./warm-up.ts";
+
+type Tensors = Record<string, RuntimeTensor>;
+
+/** The tensors of a (shape, bucket) on one slot: made once and used for every batch of that kind. */
+interface Prepared {
+  readonly feeds: Tensors;
+  /** Names of outputs that are written in place, with where. */
+  readonly places: ReadonlyMap<string, OutputPlace>;
+  readonly fetches: Record<string, RuntimeTensor | null>;
+  /** Where outputs that are copied may go. */
+  readonly free: number;
+}
+
+export interface Executed {
+  readonly executeUs: number;
+  readonly outputs: readonly OutputPlace[];
+  readonly payload: readonly Uint8Array[];
+}
+
+export class ExecutionError extends Error {
+  /** null: it failed before the runtime was called. */
+  readonly executeUs: number | null;
+
+  constructor(message: string, executeUs: number | null) {
+    super(message);
+    this.executeUs = executeUs;
+  }
+}
+
+/** Bound on what is remembered by shape: callers choose the shapes. */
+const REMEMBERED_MAX = 256;
+
+export class HostedModel {
+  readonly #request: LoadRequest;
+  readonly #session: InferenceSession;
+  readonly #token: ExecutionToken;
+  readonly #layouts: LayoutCache;
+  /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
+  readonly #determined: Set<string>;
+  /** Shapes of determined outputs by (shape, bucket). */
+  readonly #learned = new Map<string, ReadonlyMap<string, readonly number[]>>();
+  #prepared = new WeakMap<ArrayBuffer, Map<string, Prepared>>();
+  readonly #unbatched = new Set<string>();
+  #slotBytes = 0;
+
+  private constructor(request: LoadRequest, session: InferenceSession, token: ExecutionToken) {
+    this.#request = request;
+    this.#session = session;
+    this.#token = token;
+    this.#layouts = new LayoutCache(request);
+    this.#determined = determinedOutputs(session);
+  }
+
+  /** Creates the session and warms it; rejects with a `LoadError`. */
+  static async load(
+    request: LoadRequest,
+    token: ExecutionToken,
+    progress: (activity: string) => void,
+  ): Promise<{ model: HostedModel; warmed: WarmedModel }> {
+    const begun = performance.now();
+    let session: InferenceSession;
+    try {
+      session = await loadRuntime().InferenceSession.create(request.path, sessionOptions(request));
+    } catch (error) {
+      throw new LoadError("invalid", scrubPaths(messageOf(error), request.path));
+    }
+    const created = performance.now();
+    try {
+      checkInterface(request, session);
+      const model = new HostedModel(request, session, token);
+      const result = await model.#warmUp(progress);
+      const warmed: WarmedModel = {
+        ...result,
+        unbatchedOutputs: [...model.#unbatched],
+        slotBytes: model.#slotBytes,
+        createUs: Math.round((created - begun) * 1000),
+        warmUpUs: Math.round((performance.now() - created) * 1000),
+      };
+      return { model, warmed };
+    } catch (error) {
+      await session.release();
+      if (error instanceof LoadError) throw error;
+      throw new LoadError("warm-up", `no trial run succeeded: ${scrubPaths(messageOf(error), request.path)}`);
+    }
+  }
+
+  /**
+   * Executes the batch whose inputs lie in `slot`. `strings` holds the string inputs' elements one input after another.
+   * Rejects with an `ExecutionError` whose message names nothing of the host.
+   */
+  async execute(slot: ArrayBuffer, shape: string, bucket: number, strings: Uint8Array): Promise<Executed> {
+    let prepared: Prepared;
+    let feeds: Tensors;
+    try {
+      prepared = this.#prepare(slot, shape, bucket);
+      feeds = { ...prepared.feeds, ...this.#stringFeeds(shape, bucket, strings) };
+    } catch (error) {
+      throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), null);
+    }
+    const { results, executeUs } = await this.#run("serve", feeds, prepared.fetches).catch(
+      async (error: ExecutionError) => {
+        if (prepared.places.size === 0 || !/shape|size|dim/i.test(error.message)) throw error;
+        // An output's shape was not what its declaration promises: from now on all are copied.
+        const again = await this.#run("serve", feeds, {});
+        this.#determined.clear();
+        this.#learned.clear();
+        this.#prepared = new WeakMap();
+        prepared = { ...prepared, places: new Map(), fetches: {} };
+        return again;
+      },
+    );
+    this.#learn(shape, bucket, results);
+    return { executeUs, ...this.#collect(slot, bucket, prepared, results) };
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release();
+  }
+
+  async #warmUp(
+    progress: (activity: string) => void,
+  ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
+    let activity = "";
+    return await warmUp(this.#request, async (shape, bucket) => {
+      const now = `bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`;
+      if (now !== activity) progress(now);
+      activity = now;
+      const feeds = this.#syntheticFeeds(shape, bucket);
+      const { results, executeUs } = await this.#run("warm-up", feeds, {});
+      this.#learn(shape, bucket, results);
+      let bytes = this.#layouts.get(shape).inputsBytes;
+      for (const spec of this.#request.outputs) {
+        const tensor = results[spec.name]!;
+        if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
+        if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+      }
+      this.#slotBytes = Math.max(this.#slotBytes, bytes);
+      return executeUs;
+    });
+  }
+
+  async #run(
+    kind: TurnKind,
+    feeds: Tensors,
+    fetches: Record<string, RuntimeTensor | null>,
+  ): Promise<{ results: Tensors; executeUs: number }> {
+    return await this.#token.hold(kind, async () => {
+      const begun = performance.now();
+      try {
+        const results = (await this.#session.run(feeds, fetches)) as Tensors;
+        return { results, executeUs: Math.round((performance.now() - begun) * 1000) };
+      } catch (error) {
+        const executeUs = Math.round((performance.now() - begun) * 1000);
+        throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), executeUs);
+      }
+    });
+  }
+
+  #prepare(slot: ArrayBuffer, shape: string, bucket: number): Prepared {
+    const key = `${bucket}|${shape}`;
+    let byKey = this.#prepared.get(slot);
+    if (byKey === undefined) {
+      byKey = new Map();
+      this.#prepared.set(slot, byKey);
+    }
+    let prepared = byKey.get(key);
+    if (prepared === undefined) {
+      prepared = this.#makeTensors(slot, shape, bucket);
+      if (byKey.size >= REMEMBERED_MAX) byKey.clear();
+      // What is not learned yet will be after this run, and the tensors then be made anew.
+      if (this.#learned.has(key)) byKey.set(key, prepared);
+    }
+    return prepared;
+  }
+
+  #makeTensors(slot: ArrayBuffer, shape: string, bucket: number): Prepared {
+    const { inputs, outputs, batched } = this.#request;
+    const layout = this.#layouts.get(shape);
+    const feeds: Tensors = {};
+    for (const [index, spec] of inputs.entries()) {
+      if (spec.datatype === "BYTES") continue;
+      const place = layout.inputs[index]!;
+      feeds[spec.name] = tensorOver(spec.datatype, slot, place.offset, withItems(place.shape, bucket, batched));
+    }
+    const learned = this.#learned.get(`${bucket}|${shape}`);
+    const places = new Map<string, OutputPlace>();
+    const fetches: Record<string, RuntimeTensor | null> = {};
+    let free = layout.inputsBytes;
+    for (const spec of outputs) {
+      fetches[spec.name] = null;
+      const dims = learned?.get(spec.name);
+      if (dims === undefined || spec.datatype === "BYTES") continue;
+      const bytes = product(dims) * bytesPerElement(spec);
+      if (bytes === 0 || free + bytes > slot.byteLength) continue;
+      fetches[spec.name] = tensorOver(spec.datatype, slot, free, dims);
+      places.set(spec.name, { shape: dims, offset: free, bytes });
+      free = align(free + bytes);
+    }
+    return { feeds, places, fetches, free };
+  }
+
+  #stringFeeds(shape: string, bucket: number, payload: Uint8Array): Tensors {
+    const feeds: Tensors = {};
+    let position = 0;
+    const { inputs, batched } = this.#request;
+    for (const [index, spec] of inputs.entries()) {
+      if (spec.datatype !== "BYTES") continue;
+      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
+      const { elements, end } = decodeStrings(payload, position, product(dims));
+      feeds[spec.name] = stringTensor(elements, dims);
+      position = end;
+    }
+    return feeds;
+  }
+
+  #syntheticFeeds(shape: string, bucket: number): Tensors {
+    const { inputs, batched } = this.#request;
+    const feeds: Tensors = {};
+    for (const [index, spec] of inputs.entries()) {
+      const place = this.#layouts.get(shape).inputs[index]!;
+      const dims = withItems(place.shape, bucket, batched);
+      if (spec.datatype === "BYTES") {
+        feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
+      } else {
+        const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
+        fillSynthetic(spec.datatype, new Uint8Array(buffer));
+        feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
+      }
+    }
+    return feeds;
+  }
+
+  #learn(shape: string, bucket: number, results: Tensors): void {
+    const key = `${bucket}|${shape}`;
+    if (this.#learned.has(key)) return;
+    if (this.#learned.size >= REMEMBERED_MAX) this.#learned.clear();
+    const shapes = new Map<string, readonly number[]>();
+    for (const name of this.#determined) shapes.set(name, results[name]!.dims);
+    this.#learned.set(key, shapes);
+  }
+
+  /** Copies what the runtime did not write in place: into the slot where there is room, else into the message. */
+  #collect(
+    slot: ArrayBuffer,
+    bucket: number,
+    prepared: Prepared,
+    results: Tensors,
+  ): { outputs: OutputPlace[]; payload: Uint8Array[] } {
+    const payload: Uint8Array[] = [];
+    let { free } = prepared;
+    const outputs = this.#request.outputs.map((spec): OutputPlace => {
+      const inPlace = prepared.places.get(spec.name);
+      if (inPlace !== undefined) return inPlace;
+      const tensor = results[spec.name]!;
+      if (this.#request.batched && tensor.dims[0] !== bucket) {
+        const got = `[${tensor.dims.join(", ")}]`;
+        const message = `output "${spec.name}" came with shape ${got}: its first dimension is not the batch's ${bucket} items`;
+        throw new ExecutionError(message, null);
+      }
+      if (spec.datatype === "BYTES") {
+        const bytes = encodeStrings(tensorStrings(tensor));
+        payload.push(bytes);
+        return { shape: tensor.dims, offset: -1, bytes: bytes.byteLength };
+      }
+      const bytes = tensorBytes(tensor);
+      if (free + bytes.byteLength > slot.byteLength) {
+        payload.push(bytes);
+        return { shape: tensor.dims, offset: -1, bytes: bytes.byteLength };
+      }
+      new Uint8Array(slot, free, bytes.byteLength).set(bytes);
+      const place: OutputPlace = { shape: tensor.dims, offset: free, bytes: bytes.byteLength };
+      free = align(free + bytes.byteLength);
+      return place;
+    });
+    return { outputs, payload };
+  }
+}
+
+function checkInterface(request: LoadRequest, session: InferenceSession): void {
+  for (const [side, specs, metadata] of [
+    ["input", request.inputs, session.inputMetadata],
+    ["output", request.outputs, session.outputMetadata],
+  ] as const) {
+    for (const spec of specs) {
+      const found = metadata.find(({ name }) => name === spec.name);
+      const wanted = runtimeTypeName(spec.datatype);
+      const type = found === undefined ? "absent" : found.isTensor ? found.type : "no tensor";
+      if (type !== wanted) throw new LoadError("mismatch", `${side} "${spec.name}" should be ${wanted} and is ${type}`);
+    }
+    const unknown = metadata.find(({ name }) => !specs.some((spec) => spec.name === name));
+    if (unknown !== undefined && side === "input") {
+      throw new LoadError("mismatch", `input "${unknown.name}" of the model file is not among the declared ones`);
+    }
+  }
+}
+
+/** Outputs each of whose dimensions is fixed or named like one of an input's. */
+function determinedOutputs(session: InferenceSession): Set<string> {
+  const named = new Set<string>();
+  for (const input of session.inputMetadata) {
+    if (input.isTensor) for (const dim of input.shape) if (typeof dim === "string" && dim !== "") named.add(dim);
+  }
+  const determined = new Set<string>();
+  for (const output of session.outputMetadata) {
+    if (!output.isTensor || output.type === "string") continue;
+    if (output.shape.every((dim) => typeof dim === "number" || named.has(dim))) determined.add(output.name);
+  }
+  return determined;
+}
+
+function bytesPerElement(spec: TensorSpec): number {
+  return ELEMENT_BYTES[spec.datatype] ?? 0;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

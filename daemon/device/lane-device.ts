@@ -1,0 +1,290 @@
+/**
+ * The engine's port to one incarnation of a lane: gathers batches into slots, hands them to the session thread of their model,
+ * and presents outputs where they lie. Ends for good when the lane is lost; a restarted lane is a new one of these.
+ */
+import type { Device, DeviceEvents, Execution, ExecutionResult, ExecutionTimings } from "../engine/ports.ts";
+import type { Tensor, TensorData } from "../engine/tensors.ts";
+import type { ModelVersion } from "../repository/model.ts";
+import type { LaneKind } from "../scheduler/types.ts";
+import type { Arena } from "./arena.ts";
+import { decodeStrings, encodeStrings } from "./frames.ts";
+import { gatherRows, gatherStrings } from "./gather.ts";
+import type { ThreadChannel } from "./lane-host.ts";
+import { type BatchLayout, LayoutCache, product } from "./layout.ts";
+import type { FromThread, OutputPlace } from "./messages.ts";
+import { type Slot, SlotPool } from "./slots.ts";
+
+type Ended = Extract<FromThread, { type: "done" | "failed" }>;
+
+interface PlacedModel {
+  readonly version: ModelVersion;
+  readonly channel: ThreadChannel;
+  readonly layouts: LayoutCache;
+  /** The largest warmed batch's inputs, and inputs with outputs. */
+  readonly warmInputsBytes: number;
+  readonly slotBytes: number;
+}
+
+interface Gathered {
+  readonly execution: Execution;
+  readonly slot: Slot;
+  readonly gatherUs: number;
+}
+
+interface Running extends Gathered {
+  readonly sentAtMs: number;
+}
+
+/** Told by the device to whoever supervises the lane. */
+export interface DeviceObserver {
+  /** Only a new process helps. */
+  fatal(model: string, message: string): void;
+}
+
+export class LaneDevice implements Device {
+  readonly lane: string;
+  readonly kind: LaneKind;
+  readonly #observer: DeviceObserver;
+  readonly #pool: SlotPool;
+  readonly #models = new Map<string, PlacedModel>();
+  #events: DeviceEvents | null = null;
+  #staged: Gathered | null = null;
+  #running: Running | null = null;
+  /** Slots whose outputs are still read, by execution. */
+  readonly #held = new Map<number, Slot>();
+  #lost = false;
+
+  constructor(lane: string, kind: LaneKind, arena: Arena | null, observer: DeviceObserver) {
+    this.lane = lane;
+    this.kind = kind;
+    this.#observer = observer;
+    this.#pool = new SlotPool(arena, {
+      added: (region) => this.#tellAll({ type: "map", region }),
+      removed: (region) => this.#tellAll({ type: "unmap", region }),
+    });
+  }
+
+  /** The model that is executing, null while idle. */
+  get executing(): string | null {
+    return this.#running?.execution.plan.model ?? null;
+  }
+
+  attach(events: DeviceEvents): void {
+    this.#events = events;
+  }
+
+  stage(execution: Execution): void {
+    if (this.#lost || !this.#models.has(execution.plan.model)) return;
+    try {
+      this.#staged = this.#gather(execution, false);
+    } catch {
+      // What is wrong with it will come up again, and be told, when it starts.
+      this.#staged = null;
+    }
+  }
+
+  start(execution: Execution): void {
+    if (this.#lost) return;
+    const { plan } = execution;
+    if (this.#running !== null)
+      throw new Error(`lane ${this.lane} was told to start a batch while it executes another`);
+    const model = this.#models.get(plan.model);
+    if (model === undefined) {
+      this.#failLater(execution, `model "${plan.model}" is not loaded on lane ${this.lane}`);
+      return;
+    }
+    let gathered: Gathered;
+    let strings: Uint8Array[];
+    try {
+      gathered = this.#gather(execution, true)!;
+      this.#staged = null;
+      strings = this.#strings(model, execution);
+    } catch (error) {
+      this.#failLater(execution, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    const { slot } = gathered;
+    this.#running = { ...gathered, sentAtMs: performance.now() };
+    const { execution: id, shape, bucket } = plan;
+    const run = { type: "run", execution: id, model: plan.model, shape, bucket, region: slot.region } as const;
+    if (slot.region === null) {
+      const buffer = slot.buffer!;
+      slot.buffer = null;
+      model.channel.send(run, strings, buffer);
+    } else {
+      model.channel.send(run, strings);
+    }
+  }
+
+  release(execution: Execution): void {
+    const id = execution.plan.execution;
+    const slot = this.#held.get(id);
+    if (slot === undefined) return;
+    this.#held.delete(id);
+    this.#pool.release(slot);
+  }
+
+  /** Takes a model that has loaded into service; throws `OutOfArenaMemory` where its batches find no room. */
+  place(version: ModelVersion, channel: ThreadChannel, slotBytes: number, warmShapes: readonly string[]): void {
+    this.#pool.resize(Math.max(slotBytes, this.#pool.capacityBytes));
+    const layouts = new LayoutCache(version);
+    const warmInputsBytes = Math.max(0, ...warmShapes.map((shape) => layouts.get(shape).inputsBytes));
+    this.#models.set(version.key, { version, channel, layouts, warmInputsBytes, slotBytes });
+    for (const region of this.#pool.regions) channel.send({ type: "map", region });
+  }
+
+  /** Its batches must have ended or be the one that is executing. */
+  remove(model: string): void {
+    if (this.#staged?.execution.plan.model === model) this.#dropStaged();
+    this.#models.delete(model);
+    const needed = Math.max(0, ...[...this.#models.values()].map(({ slotBytes }) => slotBytes));
+    if (needed < this.#pool.capacityBytes) this.#pool.resize(needed);
+  }
+
+  /** The thread's word on the execution that was started. */
+  ended(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    const running = this.#running;
+    if (running === null || running.execution.plan.execution !== message.execution) return;
+    this.#running = null;
+    const { execution, slot, gatherUs } = running;
+    if (buffer !== null) slot.buffer = buffer;
+    const waitedUs = Math.round((performance.now() - running.sentAtMs) * 1000);
+    if (message.type === "failed") {
+      this.#pool.release(slot);
+      const { executeUs } = message;
+      const timings = executeUs === null ? null : { gatherUs, executeUs, collectUs: Math.max(0, waitedUs - executeUs) };
+      if (message.fatal) this.#observer.fatal(execution.plan.model, message.message);
+      this.#end(execution, { ok: false, message: message.message, timings });
+      return;
+    }
+    const model = this.#models.get(execution.plan.model);
+    if (model === undefined) {
+      this.#pool.release(slot);
+      this.#end(execution, { ok: false, message: "the model was unloaded", timings: null });
+      return;
+    }
+    const outputs = presentOutputs(model.version, slot.buffer!, message.outputs, payload);
+    // The hand-over counts as collecting: what is left of the wait when execution is taken off.
+    const timings: ExecutionTimings = {
+      gatherUs,
+      executeUs: message.executeUs,
+      collectUs: Math.max(0, waitedUs - message.executeUs),
+    };
+    this.#held.set(execution.plan.execution, slot);
+    this.#end(execution, { ok: true, outputs, timings });
+  }
+
+  /** The lane is gone. Outputs that are still being read stay readable until they are released. */
+  lose(reason: string): void {
+    if (this.#lost) return;
+    this.#lost = true;
+    if (this.#running !== null) this.#pool.release(this.#running.slot);
+    this.#running = null;
+    this.#dropStaged();
+    this.#models.clear();
+    this.#pool.resize(0);
+    this.#events?.lost(this.lane, reason);
+  }
+
+  #end(execution: Execution, result: ExecutionResult): void {
+    this.#events?.ended(this.lane, execution, result);
+  }
+
+  /** Ends are never told from within `start`. */
+  #failLater(execution: Execution, message: string): void {
+    setImmediate(() => {
+      if (!this.#lost) this.#end(execution, { ok: false, message, timings: null });
+    });
+  }
+
+  #dropStaged(): void {
+    if (this.#staged !== null) this.#pool.release(this.#staged.slot);
+    this.#staged = null;
+  }
+
+  /**
+   * Brings the batch into a slot: into the staged one where there is one, keeping the members that both have in front.
+   * Returns null where no slot is free and none may be made. After an error nothing is staged.
+   */
+  #gather(execution: Execution, extraSlot: boolean): Gathered | null {
+    const begunMs = performance.now();
+    const { plan, requests } = execution;
+    const model = this.#models.get(plan.model)!;
+    const layout = model.layouts.get(plan.shape);
+    const bytes = neededBytes(model, layout);
+    const staged = this.#staged;
+    let from = 0;
+    let earlierUs = 0;
+    let slot: Slot | null;
+    if (staged !== null && staged.slot.bytes >= bytes) {
+      slot = staged.slot;
+      if (staged.execution.plan.model === plan.model && staged.execution.plan.shape === plan.shape) {
+        from = commonPrefix(staged.execution, execution);
+        earlierUs = staged.gatherUs;
+      }
+    } else {
+      this.#dropStaged();
+      slot = this.#pool.acquire(bytes, extraSlot);
+    }
+    if (slot === null) return null;
+    try {
+      gatherRows(new Uint8Array(slot.buffer!), layout, requests, plan.bucket, from);
+    } catch (error) {
+      this.#pool.release(slot);
+      this.#staged = null;
+      throw error;
+    }
+    return { execution, slot, gatherUs: earlierUs + Math.round((performance.now() - begunMs) * 1000) };
+  }
+
+  #strings(model: PlacedModel, { plan, requests }: Execution): Uint8Array[] {
+    const layout = model.layouts.get(plan.shape);
+    const parts: Uint8Array[] = [];
+    for (const [input, place] of layout.inputs.entries()) {
+      if (place.itemBytes < 0) parts.push(encodeStrings(gatherStrings(layout, input, requests, plan.bucket)));
+    }
+    return parts;
+  }
+
+  #tellAll(message: { type: "map" | "unmap"; region: { offset: number; bytes: number } }): void {
+    for (const channel of new Set([...this.#models.values()].map((model) => model.channel))) channel.send(message);
+  }
+}
+
+/** Room for a batch of this shape: outputs of shapes that were never seen are guessed in proportion to the inputs. */
+function neededBytes(model: PlacedModel, layout: BatchLayout): number {
+  const outputsBytes = model.slotBytes - model.warmInputsBytes;
+  const growth = model.warmInputsBytes === 0 ? 1 : Math.max(1, layout.inputsBytes / model.warmInputsBytes);
+  return layout.inputsBytes + Math.ceil(outputsBytes * growth);
+}
+
+/** How many requests stand first in both, in the same order. */
+function commonPrefix(staged: Execution, execution: Execution): number {
+  const { ids } = execution.plan;
+  let count = 0;
+  while (count < ids.length && ids[count] === staged.plan.ids[count]) count++;
+  return count;
+}
+
+function presentOutputs(
+  version: ModelVersion,
+  slot: ArrayBuffer,
+  places: readonly OutputPlace[],
+  payload: Uint8Array,
+): Tensor[] {
+  let position = 0;
+  return version.outputs.map((spec, index): Tensor => {
+    const { shape, offset, bytes } = places[index]!;
+    let data: TensorData;
+    if (offset >= 0) {
+      data = new Uint8Array(slot, offset, bytes);
+    } else if (spec.datatype === "BYTES") {
+      data = decodeStrings(payload, position, product(shape)).elements;
+      position += bytes;
+    } else {
+      data = payload.subarray(position, position + bytes);
+      position += bytes;
+    }
+    return { name: spec.name, datatype: spec.datatype, shape, data };
+  });
+}

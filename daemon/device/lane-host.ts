@@ -1,0 +1,255 @@
+/** Where a lane's session threads run: a child process with shared memory, or worker threads of the daemon itself. */
+import { type ChildProcess, fork } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { createServer, type Server, type Socket } from "node:net";
+import { Worker } from "node:worker_threads";
+import type { Arena } from "./arena.ts";
+import { portChannel, socketChannel } from "./channels.ts";
+import type { LaneReport, LaneStart } from "./lane-main.ts";
+import type { Channel, FromThread, Hello, ThreadData, ToThread } from "./messages.ts";
+import { siblingModule } from "./sibling.ts";
+import { createToken } from "./token.ts";
+
+export type ThreadChannel = Channel<ToThread, FromThread>;
+
+export interface HostEvents {
+  /** The host is gone, and not because it was closed; at most once. */
+  lost(reason: string): void;
+  /** A line that a process wrote to its standard output or error. */
+  output(line: string): void;
+}
+
+export interface LaneHost {
+  /** null for worker threads of the daemon. */
+  readonly pid: number | null;
+  openThread(): Promise<ThreadChannel>;
+  /** Ends a thread whose models have been unloaded. */
+  closeThread(channel: ThreadChannel): void;
+  /** Ends everything at once, as a crash would: `lost` follows. */
+  kill(): void;
+  /** Ends everything at once; resolves when it has. */
+  close(): Promise<void>;
+}
+
+/** Descriptor under which the child finds the arena's file. */
+const ARENA_FD = 4;
+const START_TIMEOUT_MS = 30_000;
+
+/** Starts a lane process; rejects where it does not come up. */
+export async function startProcessHost(arena: Arena, events: HostEvents): Promise<LaneHost> {
+  const child = fork(siblingModule("lane-main"), [], {
+    // Flags of the daemon (a debugger's port, the test runner) are not for its children.
+    execArgv: [],
+    stdio: ["ignore", "pipe", "pipe", "ipc", arena.fd],
+  });
+  const host = new ProcessHost(child, events);
+  try {
+    await host.ready;
+  } catch (error) {
+    child.kill("SIGKILL");
+    await host.close();
+    throw error;
+  }
+  return host;
+}
+
+class ProcessHost implements LaneHost {
+  readonly ready: Promise<void>;
+  readonly #child: ChildProcess;
+  readonly #events: HostEvents;
+  readonly #exited: Promise<void>;
+  readonly #server: Server;
+  readonly #secret = randomBytes(16).toString("hex");
+  // An abstract address leaves no file behind and needs no writable folder; the secret keeps strangers out.
+  readonly #address = `\0slackline-${process.pid}-${randomBytes(8).toString("hex")}`;
+  readonly #opening = new Map<number, (socket: Socket) => void>();
+  readonly #refused = new Set<(error: Error) => void>();
+  #threads = 0;
+  #closing = false;
+  #gone = false;
+  #lastLines: string[] = [];
+
+  constructor(child: ChildProcess, events: HostEvents) {
+    this.#child = child;
+    this.#events = events;
+    this.#server = createServer((socket) => this.#greet(socket));
+    const listening = new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#address, resolve);
+    });
+    for (const stream of [child.stdout!, child.stderr!]) this.#forwardLines(stream);
+    this.#exited = new Promise((resolve) => {
+      child.once("exit", (code, signal) => {
+        this.#ended(signal === null ? `its process exited with code ${code}` : `its process was ended by ${signal}`);
+        resolve();
+      });
+      child.once("error", (error) => {
+        this.#ended(`its process could not be started: ${error.message}`);
+        resolve();
+      });
+    });
+    const up = new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error("the lane's process did not answer in time")), START_TIMEOUT_MS);
+      child.on("message", (message) => {
+        clearTimeout(timer);
+        this.#report(message as LaneReport, resolve);
+      });
+      void this.#exited.then(() => {
+        clearTimeout(timer);
+        reject(new Error(`the lane's process did not start${this.#lastWords()}`));
+      });
+    });
+    this.ready = Promise.all([listening, up]).then(() => undefined);
+  }
+
+  get pid(): number | null {
+    return this.#child.pid ?? null;
+  }
+
+  openThread(): Promise<ThreadChannel> {
+    const thread = ++this.#threads;
+    return new Promise((resolve, reject) => {
+      if (this.#gone) {
+        reject(new Error("the lane's process is gone"));
+        return;
+      }
+      this.#refused.add(reject);
+      this.#opening.set(thread, (socket) => {
+        this.#refused.delete(reject);
+        resolve(socketChannel(socket));
+      });
+      const start: LaneStart = {
+        type: "open-thread",
+        thread,
+        address: this.#address,
+        secret: this.#secret,
+        arenaFd: ARENA_FD,
+      };
+      this.#child.send(start);
+    });
+  }
+
+  closeThread(channel: ThreadChannel): void {
+    // With its line closed the thread has nothing left to wait for, and ends.
+    channel.close();
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+    this.#server.close();
+  }
+
+  /** The first frame on a new connection says which thread it is; it is small and comes in one piece. */
+  #greet(socket: Socket): void {
+    socket.once("error", () => socket.destroy());
+    socket.once("data", (chunk: Buffer) => {
+      socket.pause();
+      let hello: Partial<Hello> = {};
+      try {
+        hello = JSON.parse(chunk.toString("utf8", 8));
+      } catch {
+        // Not one of ours.
+      }
+      const opened = hello.secret === this.#secret ? this.#opening.get(hello.thread ?? -1) : undefined;
+      if (opened === undefined) {
+        socket.destroy();
+        return;
+      }
+      this.#opening.delete(hello.thread!);
+      opened(socket);
+      socket.resume();
+    });
+  }
+
+  #report(message: LaneReport, ready: () => void): void {
+    switch (message.type) {
+      case "ready":
+        ready();
+        break;
+      case "thread-failed":
+        // Its session may have been the one that a batch is waiting for; starting over is always right.
+        this.#lastLines.push(message.message);
+        this.kill();
+        break;
+    }
+  }
+
+  #ended(reason: string): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#server.close();
+    for (const refuse of this.#refused) refuse(new Error(reason));
+    this.#refused.clear();
+    if (!this.#closing) this.#events.lost(`${reason}${this.#lastWords()}`);
+  }
+
+  #lastWords(): string {
+    return this.#lastLines.length === 0 ? "" : `; its last words: ${this.#lastLines.slice(-3).join(" | ")}`;
+  }
+
+  #forwardLines(stream: NodeJS.ReadableStream): void {
+    let rest = "";
+    stream.setEncoding("utf8");
+    stream.on("data", (text: string) => {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!.slice(-4096);
+      for (const line of lines) {
+        if (line.trim() === "") continue;
+        this.#lastLines = [...this.#lastLines.slice(-9), line];
+        this.#events.output(line);
+      }
+    });
+  }
+}
+
+/** Worker threads of this process, for platforms where memory cannot be shared with a child. */
+export function startThreadHost(events: HostEvents): LaneHost {
+  const token = createToken();
+  const workers = new Map<ThreadChannel, Worker>();
+  let gone = false;
+
+  function end(reason: string): void {
+    if (gone) return;
+    gone = true;
+    events.lost(reason);
+  }
+
+  async function terminateAll(): Promise<void> {
+    await Promise.all([...workers.values()].map((worker) => worker.terminate()));
+    workers.clear();
+  }
+
+  return {
+    pid: null,
+    async openThread() {
+      const workerData: ThreadData = { token, socket: null, arenaFd: null };
+      const worker = new Worker(siblingModule("session-thread"), { workerData });
+      const channel: ThreadChannel = portChannel(worker);
+      worker.once("error", (error) => end(`a session thread failed: ${error.message}`));
+      worker.once("exit", () => {
+        if (workers.delete(channel)) end("a session thread ended");
+      });
+      workers.set(channel, worker);
+      return channel;
+    },
+    closeThread(channel) {
+      const worker = workers.get(channel);
+      workers.delete(channel);
+      void worker?.terminate();
+    },
+    kill() {
+      void terminateAll();
+      end("its threads were ended");
+    },
+    async close() {
+      gone = true;
+      await terminateAll();
+    },
+  };
+}

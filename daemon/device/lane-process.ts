@@ -1,0 +1,442 @@
+/**
+ * A lane as the daemon keeps it: starts its process, loads models on it, and after a crash starts it again and loads them
+ * anew. What executes batches is its `device`, one for each life of the process.
+ */
+import { createRequire } from "node:module";
+import type { ModelVersion } from "../repository/model.ts";
+import type { LaneKind, Profile, ShapeProfiles } from "../scheduler/types.ts";
+import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
+import { Backoff } from "./backoff.ts";
+import { LaneDevice } from "./lane-device.ts";
+import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
+import { LoadError } from "./load-error.ts";
+import type { ColdShape, FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
+import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
+import { allowsThreads, type Provider, providerText } from "./provider.ts";
+import { ShapeTable } from "./shape-table.ts";
+import { warmShapesOf } from "./warm-shapes.ts";
+
+export type Transport = ArenaBacking | "threads";
+
+export interface LaneOptions {
+  /** Name of the lane, as the scheduler and the metrics know it. */
+  readonly lane: string;
+  readonly kind?: LaneKind;
+  readonly provider: Provider;
+  /** The hardware's name; profiles measured on another are not used. */
+  readonly deviceName: string;
+  /** Intra-op threads of sessions whose model does not say. */
+  readonly threads: number;
+  /** How tensors reach the lane; by default the first that works of `memfd`, `shm`, `threads`. */
+  readonly transport?: Transport;
+  /** Folder for measured profiles; null: none are kept. */
+  readonly cacheFolder: string | null;
+  /** Time to spend on measuring each shape of a model; 3000 by default. */
+  readonly profileBudgetMs?: number;
+  /** Limit on shared memory. */
+  readonly arenaBytesMax?: number;
+  readonly events: LaneEvents;
+}
+
+export interface LaneEvents {
+  /** After a crash, which the old device told as `lost`: a new device of the same name, with nothing loaded yet. */
+  restarted(device: LaneDevice): void;
+  /** After a restart: the model is back. */
+  reloaded(model: LoadedModel): void;
+  /** The model could not be loaded again, or has crashed its lane too often: it is gone until it is loaded anew. */
+  dropped(model: string, error: LoadError): void;
+  /** What a load is doing, in words: `bucket 16`. */
+  progress?(model: string, activity: string): void;
+  /** Something for the log: a line of the lane's own output, a crash, a restart. */
+  log(level: "info" | "warn", message: string): void;
+}
+
+/** A model that is ready to execute on the lane. */
+export interface LoadedModel {
+  readonly model: string;
+  readonly profiles: ShapeProfiles;
+  /** Ascending; the last is the largest batch. */
+  readonly buckets: readonly number[];
+  /** Whether the profiles were measured at an earlier load. */
+  readonly fromCache: boolean;
+  /** Shapes that were to be warmed and could not be. */
+  readonly coldShapes: readonly ColdShape[];
+  /**
+   * Outputs whose first dimension is not the batch's. Where there are any, batches cannot be split into answers: unload the
+   * model and load it as one without a batch dimension.
+   */
+  readonly unbatchedOutputs: readonly string[];
+  readonly createUs: number;
+  readonly warmUpUs: number;
+}
+
+export interface LoadOptions {
+  /** Measures even where profiles are cached. */
+  readonly reprofile?: boolean;
+}
+
+interface Kept {
+  readonly version: ModelVersion;
+  loaded: LoadedModel;
+  shapes: ShapeTable;
+  channel: ThreadChannel;
+  /** When it was executing while the process died. */
+  crashesAtMs: number[];
+}
+
+interface PendingLoad {
+  readonly model: string;
+  readonly resolve: (result: WarmedModel) => void;
+  readonly reject: (error: LoadError) => void;
+}
+
+const CRASHES_MAX = 3;
+const CRASH_WINDOW_MS = 600_000;
+
+export class LaneProcess {
+  readonly lane: string;
+  readonly transport: Transport;
+  readonly #options: LaneOptions;
+  readonly #arena: Arena | null;
+  readonly #cache: ProfileCache | null;
+  readonly #runtimeVersion: string;
+  readonly #models = new Map<string, Kept>();
+  readonly #backoff = new Backoff({ firstMs: 100, mostMs: 30_000, resetMs: 60_000 });
+  #host: LaneHost | null = null;
+  #device: LaneDevice;
+  /** Resolves when there is a host to load on. */
+  #up: Promise<void>;
+  /** Loads and unloads go one after another: a profile taken while another session is built would be wrong. */
+  #queue: Promise<unknown> = Promise.resolve();
+  #pending: PendingLoad | null = null;
+  readonly #unloading = new Map<string, () => void>();
+  #sharedChannel: ThreadChannel | null = null;
+  #restarts = 0;
+  #closed = false;
+
+  private constructor(options: LaneOptions, arena: Arena | null, transport: Transport) {
+    this.#options = options;
+    this.lane = options.lane;
+    this.transport = transport;
+    this.#arena = arena;
+    this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
+    this.#runtimeVersion = createRequire(import.meta.url)("onnxruntime-node/package.json").version;
+    this.#device = this.#newDevice();
+    this.#up = Promise.resolve();
+  }
+
+  /** Starts the lane's process; rejects where it does not come up. */
+  static async start(options: LaneOptions): Promise<LaneProcess> {
+    const wanted = options.transport;
+    const backings: ArenaBacking[] = wanted === undefined ? ["memfd", "shm"] : wanted === "threads" ? [] : [wanted];
+    const arena = backings.length === 0 ? null : Arena.open(backings, options.arenaBytesMax);
+    if (arena === null && wanted !== undefined && wanted !== "threads") {
+      throw new Error(`memory cannot be shared by ${wanted} on this system`);
+    }
+    const lane = new LaneProcess(options, arena, arena?.backing ?? "threads");
+    try {
+      lane.#host = await lane.#startHost();
+    } catch (error) {
+      arena?.close();
+      throw error;
+    }
+    return lane;
+  }
+
+  /** The current life's port; a new one after each `restarted`. */
+  get device(): LaneDevice {
+    return this.#device;
+  }
+
+  /** Process that executes; null while it restarts. The daemon's own where it has no process of its own. */
+  get pid(): number | null {
+    return this.#host === null ? null : (this.#host.pid ?? process.pid);
+  }
+
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /**
+   * Loads, warms and (where nothing is cached) measures a model; batches of others go on meanwhile. Replaces an earlier load
+   * under the same key. Rejects with a `LoadError`; the lane goes on without the model.
+   */
+  load(version: ModelVersion, { reprofile = false }: LoadOptions = {}): Promise<LoadedModel> {
+    return this.#inTurn(async () => {
+      if (this.#models.has(version.key)) await this.#unloadNow(version.key);
+      let kept: Kept;
+      try {
+        kept = await this.#loadNow(version, reprofile);
+      } catch (error) {
+        // A crash while another model was executing says nothing of this one.
+        if (!(error instanceof CrashedBeside)) throw error;
+        kept = await this.#loadNow(version, reprofile);
+      }
+      this.#models.set(version.key, kept);
+      return kept.loaded;
+    });
+  }
+
+  /** The engine must not start batches of the model any more; one that is executing is waited for. */
+  unload(model: string): Promise<void> {
+    return this.#inTurn(() => this.#unloadNow(model));
+  }
+
+  /**
+   * The profile of a shape, measured or guessed: in proportion to its elements from the nearest shape that was measured.
+   * `cold` shapes were never executed by a provider that prepares for each shape: their first run may take seconds.
+   * null where the model is not loaded.
+   */
+  profileFor(model: string, shape: string): { profile: Profile; measured: boolean; cold: boolean } | null {
+    const kept = this.#models.get(model);
+    if (kept === undefined) return null;
+    const { profile, measured } = kept.shapes.get(shape);
+    return { profile, measured, cold: !measured && this.#options.provider.name !== "cpu" };
+  }
+
+  /**
+   * To be called with each request's shape key before it is submitted: where this lane had no profile for the shape yet,
+   * returns all profiles with one for it added, to be announced to the engine as `loaded`; null where nothing is new.
+   */
+  profilesFor(model: string, shape: string): ShapeProfiles | null {
+    const shapes = this.#models.get(model)?.shapes;
+    if (shapes === undefined || shapes.has(shape)) return null;
+    shapes.get(shape);
+    return shapes.profiles;
+  }
+
+  /** Ends the process at once. Batches that are executing are lost without a word. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#backoff.cancel();
+    const error = new LoadError("closed", `lane ${this.lane} was closed`);
+    this.#pending?.reject(error);
+    await this.#host?.close();
+    this.#host = null;
+    this.#device.lose(`lane ${this.lane} was closed`);
+    this.#arena?.close();
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(task);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  #newDevice(): LaneDevice {
+    const { lane, kind = "device" } = this.#options;
+    return new LaneDevice(lane, kind, this.#arena, {
+      fatal: (model, message) => {
+        this.#options.events.log("warn", `lane ${lane}: the device failed while executing ${model}: ${message}`);
+        this.#host?.kill();
+      },
+    });
+  }
+
+  async #startHost(): Promise<LaneHost> {
+    const events: HostEvents = {
+      lost: (reason) => this.#lost(reason),
+      output: (line) => this.#options.events.log("info", `lane ${this.lane}: ${line}`),
+    };
+    return this.#arena === null ? startThreadHost(events) : await startProcessHost(this.#arena, events);
+  }
+
+  #lost(reason: string): void {
+    this.#host = null;
+    this.#sharedChannel = null;
+    const executing = this.#device.executing;
+    const kept = executing === null ? undefined : this.#models.get(executing);
+    kept?.crashesAtMs.push(Date.now());
+    const text = `lane ${this.lane} was lost: ${reason}`;
+    this.#options.events.log("warn", text);
+    this.#up = this.#closed ? Promise.resolve() : this.#restart();
+    this.#device.lose(text);
+    const pending = this.#pending;
+    this.#pending = null;
+    const message = `the lane's process died while loading it: ${reason}`;
+    pending?.reject(executing === null ? new LoadError("crashed", message) : new CrashedBeside("crashed", message));
+    for (const unloaded of this.#unloading.values()) unloaded();
+    this.#unloading.clear();
+  }
+
+  async #restart(): Promise<void> {
+    for (;;) {
+      await this.#backoff.wait();
+      if (this.#closed) return;
+      try {
+        this.#host = await this.#startHost();
+        break;
+      } catch (error) {
+        this.#options.events.log("warn", `lane ${this.lane} could not be restarted: ${String(error)}`);
+      }
+    }
+    this.#restarts++;
+    this.#device = this.#newDevice();
+    this.#options.events.restarted(this.#device);
+    for (const key of [...this.#models.keys()]) this.#reload(key);
+  }
+
+  #reload(key: string): void {
+    void this.#inTurn(async () => {
+      const kept = this.#models.get(key);
+      if (kept === undefined) return;
+      try {
+        kept.crashesAtMs = kept.crashesAtMs.filter((atMs) => Date.now() - atMs < CRASH_WINDOW_MS);
+        if (kept.crashesAtMs.length >= CRASHES_MAX) {
+          const message = `it was executing each of the last ${CRASHES_MAX} times when lane ${this.lane} crashed`;
+          throw new LoadError("crashed", message);
+        }
+        const again = await this.#loadNow(kept.version, false, kept.loaded);
+        again.crashesAtMs = kept.crashesAtMs;
+        this.#models.set(key, again);
+        this.#options.events.reloaded(again.loaded);
+      } catch (error) {
+        // Where the lane was lost again, the restart that follows reloads whatever is still kept.
+        if (error instanceof CrashedBeside || this.#closed) return;
+        this.#models.delete(key);
+        this.#options.events.dropped(key, error instanceof LoadError ? error : new LoadError("invalid", String(error)));
+      }
+    });
+  }
+
+  async #loadNow(version: ModelVersion, reprofile: boolean, before: LoadedModel | null = null): Promise<Kept> {
+    const warmShapes = warmShapesOf(version);
+    const threads = version.settings.threads ?? this.#options.threads;
+    const identity = this.#identity(version, threads);
+    const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
+    await this.#up;
+    if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
+    const channel = await this.#openChannel();
+    const request: LoadRequest = {
+      model: version.key,
+      path: version.path,
+      inputs: version.inputs,
+      outputs: version.outputs,
+      batched: version.batched,
+      maxBatchSize: version.maxBatchSize,
+      provider: this.#options.provider,
+      threads,
+      buckets: version.settings.buckets,
+      warmShapes: before === null ? warmShapes : { keys: Object.keys(before.profiles), firstThatWorks: false },
+      known,
+      profileBudgetMs: this.#options.profileBudgetMs ?? 3000,
+    };
+    const device = this.#device;
+    let warmed: WarmedModel;
+    try {
+      warmed = await new Promise<WarmedModel>((resolve, reject) => {
+        this.#pending = { model: version.key, resolve, reject };
+        channel.send({ type: "load", request });
+      });
+      this.#place(device, version, channel, warmed);
+    } catch (error) {
+      this.#closeChannel(channel);
+      throw error;
+    }
+    const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
+    if (!fromCache) await this.#remember(identity, warmed);
+    const { profiles, buckets, coldShapes, unbatchedOutputs, createUs, warmUpUs } = warmed;
+    return {
+      version,
+      channel,
+      shapes: new ShapeTable(version, profiles),
+      crashesAtMs: [],
+      loaded: { model: version.key, profiles, buckets, fromCache, coldShapes, unbatchedOutputs, createUs, warmUpUs },
+    };
+  }
+
+  #place(device: LaneDevice, version: ModelVersion, channel: ThreadChannel, warmed: WarmedModel): void {
+    try {
+      device.place(version, channel, warmed.slotBytes, Object.keys(warmed.profiles));
+    } catch (error) {
+      channel.send({ type: "unload", model: version.key });
+      if (!(error instanceof OutOfArenaMemory)) throw error;
+      throw new LoadError("memory", `two batches of ${version.maxBatchSize} items find no room: ${error.message}`);
+    }
+  }
+
+  async #remember(identity: ProfileIdentity, profiles: KnownProfiles): Promise<void> {
+    try {
+      await this.#cache?.write(identity, profiles);
+    } catch (error) {
+      this.#options.events.log("warn", `profiles cannot be kept for the next start: ${String(error)}`);
+    }
+  }
+
+  async #unloadNow(model: string): Promise<void> {
+    const kept = this.#models.get(model);
+    if (kept === undefined) return;
+    this.#models.delete(model);
+    if (this.#host === null) return;
+    await new Promise<void>((resolve) => {
+      this.#unloading.set(model, resolve);
+      kept.channel.send({ type: "unload", model });
+    });
+    this.#unloading.delete(model);
+    this.#device.remove(model);
+    this.#closeChannel(kept.channel);
+  }
+
+  async #openChannel(): Promise<ThreadChannel> {
+    if (this.#sharedChannel !== null) return this.#sharedChannel;
+    const host = this.#host;
+    if (host === null) throw new CrashedBeside("crashed", `lane ${this.lane} is restarting`);
+    let channel: ThreadChannel;
+    try {
+      channel = await host.openThread();
+    } catch (error) {
+      throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
+    }
+    channel.onMessage((message, payload, buffer) => this.#received(message, payload, buffer));
+    if (!allowsThreads(this.#options.provider)) this.#sharedChannel = channel;
+    return channel;
+  }
+
+  #closeChannel(channel: ThreadChannel): void {
+    if (channel !== this.#sharedChannel) this.#host?.closeThread(channel);
+  }
+
+  #received(message: FromThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    switch (message.type) {
+      case "done":
+      case "failed":
+        this.#device.ended(message, payload, buffer);
+        break;
+      case "progress":
+        this.#options.events.progress?.(message.model, message.activity);
+        break;
+      case "loaded":
+        this.#takePending(message.model)?.resolve(message.result);
+        break;
+      case "load-failed":
+        this.#takePending(message.model)?.reject(new LoadError(message.code, message.message));
+        break;
+      case "unloaded":
+        this.#unloading.get(message.model)?.();
+        break;
+    }
+  }
+
+  #takePending(model: string): PendingLoad | null {
+    const pending = this.#pending;
+    if (pending?.model !== model) return null;
+    this.#pending = null;
+    return pending;
+  }
+
+  #identity(version: ModelVersion, threads: number): ProfileIdentity {
+    const { provider, deviceName } = this.#options;
+    return {
+      modelHash: version.hash,
+      runtimeVersion: this.#runtimeVersion,
+      device: `${providerText(provider)} ${deviceName}`,
+      threads,
+      maxBatchSize: version.maxBatchSize,
+      buckets: version.settings.buckets,
+      batched: version.batched,
+    };
+  }
+}
+
+/** The process died while the model loaded, but another one was executing: it may be tried again. */
+class CrashedBeside extends LoadError {}

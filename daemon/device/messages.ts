@@ -1,0 +1,121 @@
+/** What the daemon's side of a lane and its session threads tell each other. Contracts within this folder only. */
+
+import type { TensorSpec } from "../engine/tensors.ts";
+import type { ShapeProfiles } from "../scheduler/types.ts";
+import type { Region } from "./arena.ts";
+import type { LoadErrorCode } from "./load-error.ts";
+import type { Provider } from "./provider.ts";
+
+/** What a session thread needs to know of a model. */
+export interface LoadRequest {
+  readonly model: string;
+  readonly path: string;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  readonly batched: boolean;
+  readonly maxBatchSize: number;
+  readonly provider: Provider;
+  /** Intra-op threads of the session. */
+  readonly threads: number;
+  /** null: chosen by measuring. */
+  readonly buckets: readonly number[] | null;
+  readonly warmShapes: WarmShapes;
+  /** Measured earlier on the same model, runtime, device and threads: only warm-up is needed. */
+  readonly known: KnownProfiles | null;
+  /** Time to spend on measuring, for each shape. */
+  readonly profileBudgetMs: number;
+}
+
+/** Shape keys to warm: all of them, or where the model says nothing, the first that works. */
+export interface WarmShapes {
+  readonly keys: readonly string[];
+  readonly firstThatWorks: boolean;
+}
+
+export interface KnownProfiles {
+  readonly buckets: readonly number[];
+  readonly profiles: ShapeProfiles;
+}
+
+/** A shape that was to be warmed, and why it could not be. */
+export interface ColdShape {
+  readonly shape: string;
+  readonly message: string;
+}
+
+export interface WarmedModel extends KnownProfiles {
+  readonly coldShapes: readonly ColdShape[];
+  /** Outputs whose first dimension is not the batch's, by what was seen in warm-up. */
+  readonly unbatchedOutputs: readonly string[];
+  /** The largest warmed batch's inputs and outputs. */
+  readonly slotBytes: number;
+  /** Time to create the session; to warm and measure it. */
+  readonly createUs: number;
+  readonly warmUpUs: number;
+}
+
+export interface RunRequest {
+  readonly type: "run";
+  readonly execution: number;
+  readonly model: string;
+  readonly shape: string;
+  readonly bucket: number;
+  /** The slot in shared memory; null where the slot's buffer comes with the message. */
+  readonly region: Region | null;
+}
+
+export type ToThread =
+  | { readonly type: "load"; readonly request: LoadRequest }
+  | { readonly type: "unload"; readonly model: string }
+  | { readonly type: "map"; readonly region: Region }
+  | { readonly type: "unmap"; readonly region: Region }
+  | RunRequest;
+
+/** Where an output of an execution lies: in the slot from `offset`, or (−1) next in the message's payload. */
+export interface OutputPlace {
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+export type FromThread =
+  | { readonly type: "progress"; readonly model: string; readonly activity: string }
+  | { readonly type: "loaded"; readonly model: string; readonly result: WarmedModel }
+  | { readonly type: "load-failed"; readonly model: string; readonly code: LoadErrorCode; readonly message: string }
+  | { readonly type: "unloaded"; readonly model: string }
+  | {
+      readonly type: "done";
+      readonly execution: number;
+      readonly executeUs: number;
+      readonly outputs: readonly OutputPlace[];
+    }
+  | {
+      readonly type: "failed";
+      readonly execution: number;
+      readonly message: string;
+      readonly executeUs: number | null;
+      /** The device itself is in a state that only a new process can leave. */
+      readonly fatal: boolean;
+    };
+
+/** Either end of the line between the daemon and one session thread. */
+export interface Channel<Out, In> {
+  /** `buffer` is a slot that is handed over with the message where memory is not shared. */
+  send(message: Out, payload?: readonly Uint8Array[], buffer?: ArrayBuffer): void;
+  /** Set once, before the first message can arrive. */
+  onMessage(listener: (message: In, payload: Uint8Array, buffer: ArrayBuffer | null) => void): void;
+  close(): void;
+}
+
+/** How a session thread is told where to find its line, its memory and the execution token. */
+export interface ThreadData {
+  readonly token: SharedArrayBuffer;
+  /** null: messages go through the worker's own port, slots included. */
+  readonly socket: { readonly address: string; readonly secret: string; readonly thread: number } | null;
+  readonly arenaFd: number | null;
+}
+
+export interface Hello {
+  readonly secret: string;
+  readonly thread: number;
+}

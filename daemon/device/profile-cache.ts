@@ -1,0 +1,68 @@
+/** Measured profiles on disk, so that a restart only warms up. One small JSON file for each model and way of executing it. */
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { z } from "zod";
+import type { KnownProfiles } from "./messages.ts";
+
+/** Raised when what is stored, or how it is measured, changes meaning. */
+const FORMAT = 1;
+
+/** All that decides how long a model's batches take. */
+export interface ProfileIdentity {
+  readonly modelHash: string;
+  readonly runtimeVersion: string;
+  /** Provider and hardware. */
+  readonly device: string;
+  readonly threads: number;
+  readonly maxBatchSize: number;
+  /** As configured; null where they are chosen by measuring. */
+  readonly buckets: readonly number[] | null;
+  readonly batched: boolean;
+}
+
+const stored = z.object({
+  format: z.literal(FORMAT),
+  identity: z.record(z.string(), z.unknown()),
+  buckets: z.array(z.int().positive()).min(1),
+  profiles: z.record(z.string(), z.array(z.object({ bucket: z.int().positive(), us: z.int().positive() })).min(1)),
+});
+
+export class ProfileCache {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** What was measured before; null where nothing was, or where the file cannot be understood. */
+  async read(identity: ProfileIdentity): Promise<KnownProfiles | null> {
+    try {
+      const parsed = stored.safeParse(JSON.parse(await readFile(this.#file(identity), "utf8")));
+      if (!parsed.success) return null;
+      const { buckets, profiles } = parsed.data;
+      const complete = Object.values(profiles).every((profile) =>
+        profile.every(({ bucket }, i) => bucket === buckets[i]),
+      );
+      return complete && buckets.at(-1) === identity.maxBatchSize ? { buckets, profiles } : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Rejects where the folder cannot be written; profiles are then measured again at the next start. */
+  async write(identity: ProfileIdentity, { buckets, profiles }: KnownProfiles): Promise<void> {
+    await mkdir(this.#folder, { recursive: true });
+    const file = this.#file(identity);
+    // Written aside and moved, so that a reader never sees half a file.
+    const draft = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`;
+    await writeFile(draft, `${JSON.stringify({ format: FORMAT, identity, buckets, profiles }, null, 1)}\n`);
+    await rename(draft, file);
+  }
+
+  #file(identity: ProfileIdentity): string {
+    const { modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched } = identity;
+    const key = JSON.stringify([FORMAT, modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched]);
+    return path.join(this.#folder, `${createHash("sha256").update(key).digest("hex").slice(0, 32)}.json`);
+  }
+}

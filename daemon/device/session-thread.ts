@@ -1,0 +1,100 @@
+/** Entry of a session thread: hosts the sessions of one model, or of all where the provider wants one thread. */
+import { connect } from "node:net";
+import { parentPort, workerData } from "node:worker_threads";
+import { mapRegion, type Region } from "./arena.ts";
+import { portChannel, socketChannel } from "./channels.ts";
+import { encodeHeader } from "./frames.ts";
+import { ExecutionError, HostedModel } from "./hosted-model.ts";
+import { LoadError } from "./load-error.ts";
+import type { Channel, FromThread, Hello, LoadRequest, RunRequest, ThreadData, ToThread } from "./messages.ts";
+import { ExecutionToken } from "./token.ts";
+
+const data = workerData as ThreadData;
+const token = new ExecutionToken(data.token);
+const models = new Map<string, HostedModel>();
+const mapped = new Map<string, ArrayBuffer>();
+
+/** Errors after which a GPU answers nothing any more until its process is gone. */
+const FATAL =
+  /CUDA (?:error|failure)|cudaError|CUDNN_STATUS_(?:EXECUTION|INTERNAL)|device (?:was |is )?lost|VK_ERROR_DEVICE_LOST/i;
+
+function openChannel(): Channel<FromThread, ToThread> {
+  if (data.socket === null) return portChannel(parentPort!);
+  const { address, secret, thread } = data.socket;
+  const socket = connect(address);
+  const hello: Hello = { secret, thread };
+  socket.write(encodeHeader(hello, 0));
+  return socketChannel(socket);
+}
+
+function regionKey(region: Region): string {
+  return `${region.offset}+${region.bytes}`;
+}
+
+function slotOf(region: Region): ArrayBuffer {
+  const key = regionKey(region);
+  let buffer = mapped.get(key);
+  if (buffer === undefined) {
+    buffer = mapRegion(data.arenaFd!, region);
+    mapped.set(key, buffer);
+  }
+  return buffer;
+}
+
+async function load(request: LoadRequest): Promise<void> {
+  try {
+    const { model, warmed } = await HostedModel.load(request, token, (activity) => {
+      channel.send({ type: "progress", model: request.model, activity });
+    });
+    models.set(request.model, model);
+    channel.send({ type: "loaded", model: request.model, result: warmed });
+  } catch (error) {
+    const { code, message } = error instanceof LoadError ? error : new LoadError("invalid", String(error));
+    channel.send({ type: "load-failed", model: request.model, code, message });
+  }
+}
+
+async function unload(key: string): Promise<void> {
+  const model = models.get(key);
+  models.delete(key);
+  await model?.release();
+  channel.send({ type: "unloaded", model: key });
+}
+
+async function run(request: RunRequest, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
+  const { execution, shape, bucket } = request;
+  const model = models.get(request.model);
+  try {
+    if (model === undefined) throw new ExecutionError(`model "${request.model}" is not loaded here`, null);
+    const slot = transferred ?? slotOf(request.region!);
+    const { executeUs, outputs, payload } = await model.execute(slot, shape, bucket, strings);
+    channel.send({ type: "done", execution, executeUs, outputs }, payload, transferred ?? undefined);
+  } catch (error) {
+    const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
+    const fatal = FATAL.test(message);
+    channel.send({ type: "failed", execution, message, executeUs, fatal }, [], transferred ?? undefined);
+  }
+}
+
+function handle(message: ToThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+  switch (message.type) {
+    case "load":
+      void load(message.request);
+      break;
+    case "unload":
+      void unload(message.model);
+      break;
+    case "map":
+      slotOf(message.region);
+      break;
+    case "unmap":
+      mapped.delete(regionKey(message.region));
+      break;
+    case "run":
+      void run(message, payload, buffer);
+      break;
+  }
+}
+
+const channel = openChannel();
+channel.onMessage(handle);

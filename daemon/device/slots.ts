@@ -1,0 +1,113 @@
+/**
+ * The slots of a lane: each holds one batch's inputs and outputs. Two are enough, one executing and one being gathered;
+ * a third is made for a moment where a caller still reads the outputs of the batch before.
+ */
+import { type Arena, mapRegion, type Region } from "./arena.ts";
+
+export interface Slot {
+  /** null while it is handed over to a thread, where memory is not shared. */
+  buffer: ArrayBuffer | null;
+  readonly bytes: number;
+  /** null where memory is not shared. */
+  readonly region: Region | null;
+}
+
+export interface SlotEvents {
+  /** A region was mapped here and should be mapped at the other side before it is needed. */
+  added(region: Region): void;
+  removed(region: Region): void;
+}
+
+const SLOTS = 2;
+
+export class SlotPool {
+  readonly #arena: Arena | null;
+  readonly #events: SlotEvents;
+  #capacityBytes = 0;
+  #free: Slot[] = [];
+  readonly #busy = new Set<Slot>();
+  /** Busy slots that will not be used again. */
+  readonly #retired = new Set<Slot>();
+
+  constructor(arena: Arena | null, events: SlotEvents) {
+    this.#arena = arena;
+    this.#events = events;
+  }
+
+  get capacityBytes(): number {
+    return this.#capacityBytes;
+  }
+
+  /** Regions in use at this side, for a thread that starts later. */
+  get regions(): Region[] {
+    return [...this.#free, ...this.#busy].flatMap(({ region }) => (region === null ? [] : [region]));
+  }
+
+  /**
+   * Makes two slots of this size; throws `OutOfArenaMemory`, changing nothing, where they cannot be had. Slots in use stay
+   * valid until they are released.
+   */
+  resize(bytes: number): void {
+    if (bytes === this.#capacityBytes) return;
+    const made: Slot[] = [];
+    try {
+      while (bytes > 0 && made.length < SLOTS) made.push(this.#make(bytes));
+    } catch (error) {
+      for (const slot of made) this.#destroy(slot);
+      throw error;
+    }
+    for (const slot of this.#free) this.#destroy(slot);
+    for (const slot of this.#busy) this.#retired.add(slot);
+    this.#free = made;
+    this.#capacityBytes = bytes;
+  }
+
+  /** A slot of at least this size; null where none is free and no extra one is wanted. Throws `OutOfArenaMemory`. */
+  acquire(bytes: number, extra: boolean): Slot | null {
+    let slot = this.#free.pop();
+    if (slot === undefined) {
+      if (!extra) return null;
+      slot = this.#make(Math.max(bytes, this.#capacityBytes));
+      this.#retired.add(slot);
+    } else if (slot.bytes < bytes) {
+      // A shape larger than those that were warmed: the slot grows, with room to spare for the next.
+      const larger = this.#make(bytes + (bytes >> 2));
+      this.#destroy(slot);
+      slot = larger;
+    }
+    this.#busy.add(slot);
+    return slot;
+  }
+
+  release(slot: Slot): void {
+    if (!this.#busy.delete(slot)) return;
+    // Handed over and never given back, as when a thread died: as good as gone.
+    if (slot.buffer === null) slot.buffer = new ArrayBuffer(slot.bytes);
+    if (this.#retired.delete(slot)) this.#destroy(slot);
+    else this.#free.push(slot);
+  }
+
+  /** Gives everything back; for a lane that ends. */
+  close(): void {
+    for (const slot of [...this.#free, ...this.#busy]) this.#destroy(slot);
+    this.#free = [];
+    this.#busy.clear();
+    this.#retired.clear();
+    this.#capacityBytes = 0;
+  }
+
+  #make(bytes: number): Slot {
+    if (this.#arena === null) return { buffer: new ArrayBuffer(bytes), bytes, region: null };
+    const region = this.#arena.reserve(bytes);
+    const buffer = mapRegion(this.#arena.fd, region);
+    this.#events.added(region);
+    return { buffer, bytes: region.bytes, region };
+  }
+
+  #destroy(slot: Slot): void {
+    slot.buffer = null;
+    if (slot.region === null) return;
+    this.#events.removed(slot.region);
+    this.#arena!.free(slot.region);
+  }
+}

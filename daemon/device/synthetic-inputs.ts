@@ -1,0 +1,39 @@
+/** Made-up inputs for warm-up: values that nearly any model takes. */
+import { type Datatype, ELEMENT_BYTES } from "../engine/tensors.ts";
+
+/**
+ * Fills a tensor's bytes. Fractions within 0..1 for floating point, from a fixed sequence so that runs compare; ones for
+ * integers and booleans, which are valid as token ids, as masks and as sizes.
+ */
+export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array): void {
+  const elementBytes = ELEMENT_BYTES[datatype]!;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let state = 0x9e3779b9;
+  for (let offset = 0; offset < bytes.byteLength; offset += elementBytes) {
+    switch (datatype) {
+      case "FP32":
+        state = nextState(state);
+        view.setFloat32(offset, state / 2 ** 32, true);
+        break;
+      case "FP64":
+        state = nextState(state);
+        view.setFloat64(offset, state / 2 ** 32, true);
+        break;
+      case "FP16":
+        state = nextState(state);
+        // Exponent 14 is 0.5..1: any mantissa will do.
+        view.setUint16(offset, (14 << 10) | (state >>> 22), true);
+        break;
+      default:
+        view.setUint8(offset, 1);
+    }
+  }
+}
+
+/** The text for string inputs: also a valid number, for models that parse. */
+export const SYNTHETIC_STRING: Uint8Array = Buffer.from("0");
+
+/** Numerical Recipes' linear congruential generator; its high bits are what is used. */
+function nextState(state: number): number {
+  return (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+}

@@ -1,0 +1,86 @@
+/**
+ * Warms every bucket of every shape and measures how long it takes. Knows nothing of the runtime: it is handed a function
+ * that executes one batch of made-up inputs.
+ */
+import type { Profile, ProfilePoint } from "../scheduler/types.ts";
+import type { ColdShape, KnownProfiles, LoadRequest } from "./messages.ts";
+import { bucketsToAdd, median, monotoneProfile, powerOfTwoBuckets } from "./profile.ts";
+
+/** Executes a batch of made-up inputs and resolves to its execution time. */
+export type TrialRun = (shape: string, bucket: number) => Promise<number>;
+
+export interface WarmUpResult extends KnownProfiles {
+  readonly coldShapes: readonly ColdShape[];
+}
+
+type WarmUpRequest = Pick<LoadRequest, "maxBatchSize" | "buckets" | "warmShapes" | "known" | "profileBudgetMs">;
+
+/** The first run of a bucket allocates, the second still settles (on a GPU, the first chooses among algorithms too). */
+const WARM_RUNS = 2;
+const MEASURED_RUNS_MIN = 3;
+const MEASURED_RUNS_MAX = 15;
+/** Runs as long as this vary little in proportion, and cost much: fewer do. */
+const LONG_RUN_US = 400_000;
+
+/** Rejects with the last failure where no shape could be executed. */
+export async function warmUp(request: WarmUpRequest, run: TrialRun): Promise<WarmUpResult> {
+  const coldShapes: ColdShape[] = [];
+  const profiles: Record<string, Profile> = {};
+  let buckets: readonly number[] | null = request.known?.buckets ?? request.buckets;
+  let lastFailure: unknown = new Error("no shape to warm up with");
+  for (const shape of request.warmShapes.keys) {
+    try {
+      const known = request.known?.profiles[shape];
+      if (known !== undefined && buckets !== null) {
+        for (const bucket of buckets) await warmBucket(shape, bucket, run);
+        profiles[shape] = known;
+      } else {
+        const profile = await measureShape(request, shape, buckets, run);
+        buckets ??= profile.map(({ bucket }) => bucket);
+        profiles[shape] = profile;
+      }
+      if (request.warmShapes.firstThatWorks) break;
+    } catch (error) {
+      lastFailure = error;
+      const message = error instanceof Error ? error.message : String(error);
+      if (!request.warmShapes.firstThatWorks) coldShapes.push({ shape, message });
+    }
+  }
+  if (buckets === null || Object.keys(profiles).length === 0) throw lastFailure;
+  return { buckets, profiles, coldShapes };
+}
+
+async function measureShape(
+  request: WarmUpRequest,
+  shape: string,
+  fixedBuckets: readonly number[] | null,
+  run: TrialRun,
+): Promise<Profile> {
+  const first = fixedBuckets ?? powerOfTwoBuckets(request.maxBatchSize);
+  const bucketBudgetUs = (request.profileBudgetMs * 1000) / first.length;
+  const points: ProfilePoint[] = [];
+  for (const bucket of first) points.push(await measureBucket(shape, bucket, bucketBudgetUs, run));
+  if (fixedBuckets === null) {
+    for (const bucket of bucketsToAdd(monotoneProfile(points))) {
+      points.push(await measureBucket(shape, bucket, bucketBudgetUs, run));
+    }
+  }
+  return monotoneProfile(points);
+}
+
+/** Resolves to the time of the last run. */
+async function warmBucket(shape: string, bucket: number, run: TrialRun): Promise<number> {
+  let us = await run(shape, bucket);
+  for (let runs = 1; runs < WARM_RUNS && us < LONG_RUN_US; runs++) us = await run(shape, bucket);
+  return us;
+}
+
+async function measureBucket(shape: string, bucket: number, budgetUs: number, run: TrialRun): Promise<ProfilePoint> {
+  const warmUs = await warmBucket(shape, bucket, run);
+  const affordable = Math.floor(budgetUs / Math.max(1, warmUs)) - WARM_RUNS;
+  const runsMin = warmUs < LONG_RUN_US ? MEASURED_RUNS_MIN : 1;
+  const runs = Math.min(MEASURED_RUNS_MAX, Math.max(runsMin, affordable));
+  const times: number[] = [];
+  for (let index = 0; index < runs; index++) times.push(await run(shape, bucket));
+  return { bucket, us: median(times) };
+}
