@@ -9,6 +9,7 @@ import { PacedClock } from "./paced-clock.ts";
 import { type PlanOptions, planLoad } from "./plan.ts";
 import { type LoadResult, loadResult } from "./result.ts";
 import { connectTarget, type Transport } from "./sdk-target.ts";
+import type { Call, CallOutcome, Target } from "./target.ts";
 
 export interface LoadTestOptions {
   readonly scenario: Scenario;
@@ -21,6 +22,8 @@ export interface LoadTestOptions {
   readonly lagMsMax: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
+  /** Told of every call as it ends, best-effort ones and the warm-up's included. */
+  readonly onOutcome?: (call: Call, outcome: CallOutcome) => void;
 }
 
 export interface LoadTest {
@@ -51,7 +54,7 @@ export async function loadTest(options: LoadTestOptions): Promise<LoadTest> {
     let asked: { begin?: Promise<DaemonStatus | null>; end?: Promise<DaemonStatus | null> } = {};
     const record = await new LoadRun({
       plan,
-      target,
+      target: options.onOutcome === undefined ? target : watched(target, options.onOutcome),
       clock,
       drainUs: Math.max(DRAIN_US_MIN, DRAIN_SLOS * 1000 * Math.max(...scenario.models.map((model) => model.slo_ms))),
       onWindow: (edge) => {
@@ -84,4 +87,14 @@ export async function loadTest(options: LoadTestOptions): Promise<LoadTest> {
     await clock.close();
     await target.close();
   }
+}
+
+function watched(target: Target, tell: (call: Call, outcome: CallOutcome) => void): Target {
+  return {
+    send: async (call) => {
+      const outcome = await target.send(call);
+      tell(call, outcome);
+      return outcome;
+    },
+  };
 }

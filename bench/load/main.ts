@@ -174,6 +174,11 @@ async function main(args: readonly string[]): Promise<number> {
     onProgress: (state) => progress.update(state.elapsedUs / 1e6, state.durationUs / 1e6, progressNote(state)),
   }).finally(() => progress.stop());
   process.stdout.write(`${reportText(test.result)}\n`);
+  if (parsed.http !== undefined && test.status === null) {
+    process.stderr.write(
+      `no status was to be had at http://${parsed.http}/status: the device's figures are left out\n`,
+    );
+  }
   writeFiles(test, parsed);
   if (test.result.interrupted) return EXIT_INTERRUPTED;
   return test.result.valid ? 0 : EXIT_INVALID;

@@ -18,7 +18,7 @@ export interface TargetOptions {
   readonly plan: LoadPlan;
 }
 
-const CONNECT_MS = 5_000;
+const CONNECT_MS = 3_000;
 const TRIAL_MS = 30_000;
 /** Answers that come late are measured, not given up; only what is hopeless ends with its deadline and this. */
 const GRACE_MS = 30_000;
