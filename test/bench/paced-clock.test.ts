@@ -30,9 +30,8 @@ describe("paced clock", () => {
     clock.wakeAt(clock.nowUs() + 3_000, () => rung.push("first"));
     const atUs = clock.nowUs() + 10_000;
     assert.ok((await ring(atUs)) >= atUs);
-    clock.wakeAt(clock.nowUs() + 500_000, () => rung.push("far"));
-    const sooner = clock.nowUs() + 1_000;
-    assert.ok((await ring(sooner)) < sooner + 400_000);
+    clock.wakeAt(clock.nowUs() + 3_600_000_000, () => rung.push("an hour later"));
+    await ring(clock.nowUs() + 1_000);
     assert.deepEqual(rung, []);
   });
 
