@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, beforeEach, describe, it } from "node:test";
+import type { ServiceError } from "@grpc/grpc-js";
+import { SharedMemoryRegions } from "../../daemon/rpc/shared-memory.ts";
+import { answered, failed, failureOf, floats, type Harness, infer, startServer, vectorRequest } from "./harness.ts";
+
+const OBJECT = `slackline-test-${process.pid}`;
+const FILE = path.join("/dev/shm", OBJECT);
+
+function region(name: string, byteSize: number, offset = 0) {
+  return {
+    shared_memory_region: { string_param: name },
+    shared_memory_byte_size: { int64_param: byteSize },
+    ...(offset === 0 ? {} : { shared_memory_offset: { uint64_param: offset } }),
+  };
+}
+
+describe("system shared memory", () => {
+  let harness: Harness;
+  before(async () => {
+    harness = await startServer({ inflightBytesMax: 100_000 });
+  });
+  after(async () => {
+    await harness.stop();
+    rmSync(FILE, { force: true });
+  });
+  beforeEach(async () => {
+    harness.inference.immediate = true;
+    await unregister("");
+    writeFileSync(FILE, Buffer.alloc(4096));
+  });
+
+  function register(name: string, byteSize: number, offset = 0, key = `/${OBJECT}`): Promise<ServiceError | null> {
+    return new Promise((resolve) => {
+      harness.client.SystemSharedMemoryRegister({ name, key, offset, byte_size: byteSize }, (error) => resolve(error));
+    });
+  }
+
+  function unregister(name: string): Promise<ServiceError | null> {
+    return new Promise((resolve) => harness.client.SystemSharedMemoryUnregister({ name }, (error) => resolve(error)));
+  }
+
+  /** `vector`, with input and output where the parameters say. */
+  function request(input: object | null, output: object | null) {
+    return vectorRequest({
+      inputs: [
+        { name: "x", datatype: "FP32", shape: [1, 4], ...(input === null ? {} : { parameters: input as never }) },
+      ],
+      ...(output === null ? {} : { outputs: [{ name: "out_x", parameters: output as never }] }),
+      raw_input_contents: input === null ? [floats(1, 2, 3, 4)] : [],
+    });
+  }
+
+  it("reads inputs from a region and writes outputs to it", async () => {
+    assert.equal(await register("r", 1024, 256), null);
+    const bytes = readFileSync(FILE);
+    floats(5, 6, 7, 8).copy(bytes, 256 + 64);
+    writeFileSync(FILE, bytes);
+    const response = answered(await infer(harness.client, request(region("r", 16, 64), region("r", 32, 128))));
+    assert.deepEqual(response.raw_output_contents, []);
+    assert.equal(response.outputs[0]?.parameters.shared_memory_region?.string_param, "r");
+    assert.equal(response.outputs[0]?.parameters.shared_memory_byte_size?.int64_param, "16");
+    assert.deepEqual(readFileSync(FILE).subarray(256 + 128, 256 + 144), floats(5, 6, 7, 8));
+    assert.equal(readFileSync(FILE).length, 4096);
+  });
+
+  it("matches raw contents to the inputs that are not in a region", async () => {
+    await register("r", 8);
+    const inputs = [
+      { name: "a", datatype: "FP32", shape: [1, 2], parameters: region("r", 8) },
+      { name: "b", datatype: "INT64", shape: [1, 1] },
+    ];
+    const response = answered(
+      await infer(harness.client, { model_name: "pair", inputs, raw_input_contents: [Buffer.alloc(8, 9)] }),
+    );
+    assert.deepEqual(response.raw_output_contents, [Buffer.alloc(8), Buffer.alloc(8, 9)]);
+  });
+
+  it("lists its regions, and forgets them when they are unregistered", async () => {
+    await register("r", 100, 10);
+    const status = await new Promise<unknown>((resolve) =>
+      harness.client.SystemSharedMemoryStatus({}, (_error, response) => resolve(response?.regions)),
+    );
+    assert.deepEqual(status, { r: { name: "r", key: `/${OBJECT}`, offset: "10", byte_size: "100" } });
+    assert.equal(failureOf((await register("r", 100))!).code, "ALREADY_EXISTS");
+    assert.equal(await unregister("r"), null);
+    assert.equal(await unregister("r"), null);
+    assert.equal(failed(await infer(harness.client, request(region("r", 16), null))).code, "NOT_FOUND");
+    assert.equal(await register("r", 100), null);
+  });
+
+  it("checks sizes, with the region's name and the numbers", async () => {
+    await register("r", 32);
+    const sentence = async (input: object | null, output: object | null) =>
+      failed(await infer(harness.client, request(input, output))).message;
+    assert.equal(
+      await sentence(region("r", 16, 20), null),
+      "'x' asks for bytes 20 to 36 of shared memory region 'r', which has 32 bytes",
+    );
+    assert.equal(
+      await sentence(region("r", 12), null),
+      "input byte size mismatch for input 'x' for model 'vector'. Expected 16, got 12",
+    );
+    assert.equal(
+      await sentence(null, region("r", 8)),
+      "output 'out_x' has 16 bytes, but 8 bytes of shared memory region 'r' are meant for it",
+    );
+    assert.equal(
+      await sentence({ shared_memory_region: { string_param: "r" } }, null),
+      "shared_memory_byte_size of 'x' is missing",
+    );
+    const large = await register("large", 4096, 1);
+    assert.equal(
+      failureOf(large!).message,
+      `shared memory region 'large' would reach from byte 1 to 4097 of '/${OBJECT}', which has 4096 bytes`,
+    );
+  });
+
+  it("survives an object that is cut while it is registered", async () => {
+    await register("r", 4096);
+    truncateSync(FILE, 8);
+    const failure = failed(await infer(harness.client, request(region("r", 16), null)));
+    assert.equal(failure.code, "INVALID_ARGUMENT");
+    assert.equal(failure.message, "shared memory region 'r' has become smaller: 8 of the 16 bytes of 'x' are there");
+    assert.equal(harness.server.load().bytes, 0);
+  });
+
+  it("writes nothing to a region that was unregistered while the request was under way", async () => {
+    await register("r", 64);
+    harness.inference.immediate = false;
+    const result = infer(harness.client, request(null, region("r", 16)));
+    await harness.inference.until(() => harness.inference.held.size === 1);
+    await unregister("r");
+    harness.inference.end(harness.inference.last().id);
+    assert.match(failed(await result).message, /was unregistered while the request was under way$/);
+  });
+
+  it("counts what it reads against the memory limit", async () => {
+    writeFileSync(FILE, Buffer.alloc(200_000));
+    await register("r", 200_000);
+    const inputs = [{ name: "x", datatype: "FP32", shape: [2, 25_000], parameters: region("r", 200_000) }];
+    const failure = failed(await infer(harness.client, { model_name: "flat", inputs }));
+    assert.equal(failure.code, "RESOURCE_EXHAUSTED");
+    assert.deepEqual(failure.trailers.get("slackline_cause"), ["inflight_bytes"]);
+    assert.equal(harness.server.load().bytes, 0);
+  });
+
+  it("opens only objects of the shared-memory folder", async () => {
+    for (const key of ["", "/", ".", "..", "/..", "../etc/passwd", "//etc/passwd", "/a/b", "a\0b"]) {
+      assert.equal(failureOf((await register("r", 1, 0, key))!).code, "INVALID_ARGUMENT", `key ${JSON.stringify(key)}`);
+    }
+    assert.equal(failureOf((await register("r", 1, 0, "/slackline-no-such-object"))!).code, "NOT_FOUND");
+    assert.equal(failureOf((await register("r", 0))!).code, "INVALID_ARGUMENT");
+  });
+
+  it("follows no links out of the folder", () => {
+    const dir = mkdtempSync(path.join(tmpdir(), "slackline-shm-"));
+    symlinkSync("/etc/hosts", path.join(dir, "link"));
+    const regions = new SharedMemoryRegions(dir);
+    assert.throws(() => regions.register({ name: "r", key: "link", offset: 0, byteSize: 1 }), {
+      code: "INVALID_ARGUMENT",
+    });
+    assert.throws(() => regions.register({ name: "r", key: ".", offset: 0, byteSize: 1 }), {
+      code: "INVALID_ARGUMENT",
+    });
+    rmSync(dir, { recursive: true });
+  });
+});
