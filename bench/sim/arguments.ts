@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { findPolicy, type NamedPolicy, OWN_POLICY, policyNames } from "./policies.ts";
 
 export const USAGE: string = `usage: slackline sim SCENARIO [options]
-       slackline sim check LOG SCENARIO
+       slackline sim check LOG SCENARIO [--live]
 
 Runs a scenario in virtual time, with the daemon's own engine and scheduler, and reports what became of its requests.
 check reads a decision log, verifies that what it says is possible, and recomputes the goodput.
@@ -14,6 +14,7 @@ check reads a decision log, verifies that what it says is possible, and recomput
   --json FILE      writes the result as JSON
   --log FILE       writes the decision log
   --timeline FILE  writes a page that draws the devices' time by model (HTML, nothing else needed)
+  --live           with check: the log is a daemon's, whose lanes and execution times are its own
 
 Exit code: 0, 1 where the run or the check failed, 2 for a wrong command line.
 `;
@@ -25,7 +26,7 @@ export class UsageError extends Error {}
 export type Command =
   | { readonly type: "help" }
   | { readonly type: "list" }
-  | { readonly type: "check"; readonly log: string; readonly scenario: string }
+  | { readonly type: "check"; readonly log: string; readonly scenario: string; readonly live: boolean }
   | RunCommand;
 
 export interface RunCommand {
@@ -50,7 +51,7 @@ export function parseCommand(args: readonly string[]): Command {
     if (log === undefined || scenario === undefined || more.length > 0) {
       throw new UsageError("check takes two paths: check LOG SCENARIO");
     }
-    return { type: "check", log, scenario };
+    return { type: "check", log, scenario, live: values.live };
   }
   const [scenario, ...more] = positionals;
   if (scenario === undefined) throw new UsageError("which scenario? Give the path of a scenario file");
@@ -93,6 +94,7 @@ function parse(args: readonly string[]) {
         json: { type: "string" },
         log: { type: "string" },
         timeline: { type: "string" },
+        live: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
       },
     });
