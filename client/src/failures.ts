@@ -43,6 +43,7 @@ const LOST_CODES: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.CANC
 export function fromUnaryError(error: ServiceError): Failure {
   const { metadata, details, code } = error;
   const daemonCode = text(metadata, ERROR_PARAMETERS.code);
+  if (daemonCode === undefined && code === status.DEADLINE_EXCEEDED) return { type: "expired" };
   if (daemonCode === undefined && LOST_CODES.has(code)) {
     return {
       type: "lost",

@@ -26,6 +26,8 @@ export interface Link {
 export type Failure =
   /** The daemon answered with an error. */
   | { readonly type: "answered"; readonly error: SlacklineError; readonly shed: boolean }
+  /** gRPC's own deadline, which is the request's and the grace after it. */
+  | { readonly type: "expired" }
   /** The connection or stream is gone, whatever the request was. */
   | { readonly type: "lost"; readonly error: SlacklineError }
   /** The stream was ended by an error that one of its requests may have caused. */

@@ -93,8 +93,12 @@ export function aborted(signal: AbortSignal): SlacklineError {
 }
 
 function describe(cause: ServiceError, endpoint: Endpoint, timeoutMs: number): SlacklineError {
-  const { error } = fromUnaryError(cause);
-  if (error.code !== "DEADLINE_EXCEEDED" || endpoint.connected) return error;
+  const failure = fromUnaryError(cause);
+  if (failure.type !== "expired") return failure.error;
+  if (endpoint.connected) {
+    const message = `${endpoint.target} gave no answer within ${timeoutMs} ms (timeoutMs)`;
+    return new SlacklineError("DEADLINE_EXCEEDED", message, { reason: "no_answer", cause });
+  }
   const message = `no daemon was reached at ${endpoint.target} within ${timeoutMs} ms (timeoutMs): ${endpoint.problem}`;
   return new SlacklineError("UNAVAILABLE", message, { reason: "no_connection", cause });
 }

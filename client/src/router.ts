@@ -83,6 +83,9 @@ export class Router implements LinkEvents {
   failed(call: InferCall, failure: Failure, link: Link): void {
     if (call.settled) return;
     switch (failure.type) {
+      case "expired":
+        this.#reject(call, this.#noAnswer(call));
+        return;
       case "lost":
         this.#resend(call, failure.error);
         return;
@@ -167,7 +170,7 @@ export class Router implements LinkEvents {
       // Whatever has arrived is read before the request is given up.
       call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
     } else if (this.#connected && !this.#pausing.has(call)) {
-      this.#reject(call, this.#noAnswer(call, "it was still waiting to be sent, behind earlier requests"));
+      this.#reject(call, this.#notSent(call));
     } else {
       this.#reject(call, this.#noConnection(`by the deadline of ${call.settings.deadlineMs} ms`));
     }
@@ -175,15 +178,21 @@ export class Router implements LinkEvents {
 
   #graceOver(call: InferCall): void {
     if (call.settled) return;
-    const { graceMs } = this.#settings;
     if (call.link === null) this.#reject(call, this.#noConnection(`by the deadline of ${call.settings.deadlineMs} ms`));
-    else this.#abandon(call, this.#noAnswer(call, `nor within ${graceMs} ms after it (graceMs)`));
+    else this.#abandon(call, this.#noAnswer(call));
   }
 
-  #noAnswer(call: InferCall, how: string): SlacklineError {
+  #noAnswer(call: InferCall): SlacklineError {
     const { request, deadlineMs } = call.settings;
-    const message = `model '${request.model}' gave no answer by the deadline of ${deadlineMs} ms: ${how}`;
+    const grace = `nor within ${this.#settings.graceMs} ms after it (graceMs)`;
+    const message = `model '${request.model}' gave no answer by the deadline of ${deadlineMs} ms ${grace}`;
     return new SlacklineError("DEADLINE_EXCEEDED", message, { reason: "no_answer" });
+  }
+
+  #notSent(call: InferCall): SlacklineError {
+    const { request, deadlineMs } = call.settings;
+    const message = `a request for model '${request.model}' still waited to be sent, behind earlier ones, at its deadline of ${deadlineMs} ms`;
+    return new SlacklineError("DEADLINE_EXCEEDED", message, { reason: "client_queue" });
   }
 
   #answeredWithError(call: InferCall, failure: Failure & { type: "answered" }, link: Link): void {

@@ -13,6 +13,8 @@ const PATH = "/inference.GRPCInferenceService/ModelStreamInfer";
 const identity = (bytes: Buffer): Buffer => bytes;
 const REOPEN_MS_MIN = 50;
 const REOPEN_MS_MAX = 2_000;
+/** A stream with this much that the connection has not taken gets no more requests for now. */
+const UNWRITTEN_BYTES_MAX = 16 * 1024 * 1024;
 /** Streams of a target with several addresses are replaced after this long, so that new addresses get their share. */
 const MAX_AGE_MS = 5 * 60_000;
 
@@ -36,7 +38,9 @@ export class StreamLink implements Link {
   #nextId = 1;
   /** Requests given up since the stream last brought something: a stream that only swallows must not look idle. */
   #swallowed = 0;
-  #blocked = false;
+  /** Sizes of the messages that are not yet written to the connection, oldest first, and their sum. */
+  #unwritten: number[] = [];
+  #unwrittenBytes = 0;
   #broughtSomething = false;
   #failures = 0;
   #reopenTimer: NodeJS.Timeout | null = null;
@@ -56,7 +60,7 @@ export class StreamLink implements Link {
   }
 
   get available(): boolean {
-    return this.#stream !== null && !this.#blocked && !this.#draining;
+    return this.#stream !== null && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX && !this.#draining;
   }
 
   get load(): number {
@@ -111,7 +115,17 @@ export class StreamLink implements Link {
   }
 
   #write(message: Buffer): void {
-    if (!this.#stream!.write(message)) this.#blocked = true;
+    const stream = this.#stream!;
+    const unwritten = this.#unwritten;
+    unwritten.push(message.length);
+    this.#unwrittenBytes += message.length;
+    stream.write(message, () => {
+      const bytes = unwritten.shift()!;
+      if (this.#stream !== stream) return;
+      const wasFull = this.#unwrittenBytes >= UNWRITTEN_BYTES_MAX;
+      this.#unwrittenBytes -= bytes;
+      if (wasFull && this.available) this.#settings.events.available();
+    });
   }
 
   #open(): void {
@@ -126,13 +140,6 @@ export class StreamLink implements Link {
         if (this.#stream === stream) fn(value);
       };
     stream.on("data", ifCurrent(this.#received.bind(this)));
-    stream.on(
-      "drain",
-      ifCurrent(() => {
-        this.#blocked = false;
-        events.available();
-      }),
-    );
     // Errors come as a status too.
     stream.on("error", () => {});
     stream.on(
@@ -201,7 +208,8 @@ export class StreamLink implements Link {
 
   #forgetStream(): void {
     this.#stream = null;
-    this.#blocked = false;
+    this.#unwritten = [];
+    this.#unwrittenBytes = 0;
     this.#swallowed = 0;
     if (this.#ageTimer !== null) clearTimeout(this.#ageTimer);
     this.#ageTimer = null;

@@ -1,0 +1,465 @@
+import assert from "node:assert/strict";
+import { afterEach, describe, it } from "node:test";
+import {
+  type InferResult,
+  SlacklineClient,
+  type SlacklineClientOptions,
+  SlacklineError,
+  tensor,
+} from "slackline-client";
+import { FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
+
+const cleanup: (() => void)[] = [];
+afterEach(() => {
+  for (const undo of cleanup.splice(0)) undo();
+});
+
+async function startDaemon(options: FakeDaemonOptions = {}): Promise<FakeDaemon> {
+  const daemon = await FakeDaemon.start(options);
+  cleanup.push(() => daemon.kill());
+  return daemon;
+}
+
+function connect(options: SlacklineClientOptions): SlacklineClient {
+  const client = new SlacklineClient(options);
+  cleanup.push(() => client.close());
+  return client;
+}
+
+const int = (value: number) => ({ x: tensor.int32([1], Int32Array.of(value)) });
+const intOf = (result: InferResult): number => result.output("x", "INT32").data[0]!;
+
+async function failure(promise: Promise<unknown>): Promise<SlacklineError> {
+  const error = await promise.then(
+    () => assert.fail("it should have failed"),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof SlacklineError, String(error));
+  return error;
+}
+
+/** Deterministic numbers in 0..1. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+function shuffled(count: number, seed: number): number[] {
+  const next = random(seed);
+  const order = Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(next() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+for (const transport of ["stream", "unary"] as const) {
+  describe(`a client over ${transport}`, { timeout: 60_000 }, () => {
+    it("gives each request its own answer, in whatever order they complete", async (t) => {
+      const seed = Math.floor(Math.random() * 2 ** 32);
+      t.diagnostic(`seed ${seed}`);
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport });
+      const count = 300;
+      const all = Promise.all(Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf)));
+      await daemon.until(() => daemon.held === count);
+      daemon.release(shuffled(count, seed));
+      assert.deepEqual(
+        await all,
+        Array.from({ length: count }, (_, i) => i),
+      );
+      assert.ok(daemon.arrivals.every(({ via }) => via === transport));
+    });
+
+    it("tells the daemon the deadline, and gives up when no answer comes", async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport, graceMs: 10 });
+      await client.waitForReady();
+      const error = await failure(client.infer("slow", int(1), { deadlineMs: 150 }));
+      assert.equal(error.code, "DEADLINE_EXCEEDED");
+      assert.equal(error.reason, "no_answer");
+      assert.match(error.message, /'slow' gave no answer by the deadline of 150 ms/);
+      const [arrival] = daemon.arrivals;
+      const stated = Number(arrival!.request.parameters.deadline_ms?.int64_param);
+      assert.ok(stated > 0 && stated <= 150, `deadline_ms is ${stated}`);
+      if (transport === "unary") assert.ok(arrival!.grpcDeadlineMs <= 160);
+      await daemon.until(() => daemon.cancelled.length === 1);
+    });
+
+    it("takes an answer that comes within the grace after the deadline, and says how late it is", async () => {
+      const daemon = await startDaemon();
+      daemon.behave = () => ({ type: "echo", parameters: { slackline_late_us: { int64_param: 2500 } } });
+      const client = connect({ target: daemon.target, transport });
+      const result = await client.infer("m", int(1), { deadlineMs: 5_000 });
+      assert.equal(result.lateMs, 2.5);
+      assert.equal(result.timings, undefined);
+    });
+
+    it("applies the client's deadline to requests without one", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport, deadlineMs: 60_000 });
+      await client.infer("m", int(1));
+      await client.infer("m", int(1), { deadlineMs: Number.POSITIVE_INFINITY });
+      const [first, second] = daemon.arrivals;
+      assert.ok(Number(first!.request.parameters.deadline_ms?.int64_param) > 50_000);
+      assert.equal(second!.request.parameters.deadline_ms, undefined);
+    });
+
+    it("cancels what its signal aborts, at the daemon too", async () => {
+      const daemon = await startDaemon({
+        behave: (request) => (request.model_name === "stuck" ? { type: "hold" } : { type: "echo" }),
+      });
+      const client = connect({ target: daemon.target, transport });
+      const controller = new AbortController();
+      const { signal } = controller;
+      const stuck = Array.from({ length: 20 }, () => failure(client.infer("stuck", int(1), { signal })));
+      const other = client.infer("m", int(2), { signal });
+      await daemon.until(() => daemon.held === 20);
+      assert.equal(intOf(await other), 2);
+      controller.abort("changed my mind");
+      for (const error of await Promise.all(stuck)) {
+        assert.equal(error.code, "CANCELLED");
+        assert.equal(error.reason, "aborted");
+        assert.equal(error.cause, "changed my mind");
+      }
+      await daemon.until(() => daemon.cancelled.length === 20);
+      daemon.release();
+      assert.equal((await failure(client.infer("m", int(1), { signal }))).reason, "aborted");
+      assert.equal(intOf(await client.infer("m", int(3))), 3);
+    });
+
+    it("reports the daemon's errors with cause and retry hint", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      daemon.behave = () => ({
+        type: "error",
+        code: "RESOURCE_EXHAUSTED",
+        message: "queue_items_max of 'm' is 64",
+        cause: "queue_items",
+        retryAfterMs: 40,
+      });
+      const shed = await failure(client.infer("m", int(1), { deadlineMs: 5_000 }));
+      assert.deepEqual(
+        [shed.name, shed.code, shed.reason, shed.retryAfterMs, shed.message],
+        ["SlacklineError", "RESOURCE_EXHAUSTED", "queue_items", 40, "queue_items_max of 'm' is 64"],
+      );
+      daemon.behave = () => ({
+        type: "error",
+        code: "NOT_FOUND",
+        message: "Request for unknown model: 'x' is not found",
+      });
+      const unknown = await failure(client.infer("x", int(1)));
+      assert.deepEqual(
+        [unknown.code, unknown.reason, unknown.retryAfterMs, unknown.message],
+        ["NOT_FOUND", undefined, undefined, "Request for unknown model: 'x' is not found"],
+      );
+      assert.equal(daemon.arrivals.length, 2);
+    });
+
+    it("waits for a daemon that starts late", async () => {
+      const first = await startDaemon();
+      const { port, target } = first;
+      first.kill();
+      const client = connect({ target, transport });
+      const answers = Promise.all(
+        [1, 2, 3].map((value) => client.infer("m", int(value), value === 3 ? {} : { deadlineMs: 20_000 }).then(intOf)),
+      );
+      await startDaemon({ port });
+      assert.deepEqual(await answers, [1, 2, 3]);
+    });
+
+    it("says UNAVAILABLE when the deadline leaves no time to reach a daemon", async () => {
+      const gone = await startDaemon();
+      gone.kill();
+      const client = connect({ target: gone.target, transport, connectTimeoutMs: 80 });
+      const withDeadline = await failure(client.infer("m", int(1), { deadlineMs: 100 }));
+      assert.deepEqual([withDeadline.code, withDeadline.reason], ["UNAVAILABLE", "no_connection"]);
+      assert.match(withDeadline.message, /by the deadline of 100 ms: 127\.0\.0\.1:\d+: .*ECONNREFUSED/);
+      const without = await failure(client.infer("m", int(1)));
+      assert.equal(without.code, "UNAVAILABLE");
+      assert.match(without.message, /within 80 ms \(connectTimeoutMs\)/);
+    });
+
+    it("loses no request when the daemon dies and comes back", async () => {
+      const first = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: first.target, transport });
+      const count = 100;
+      const answers = Promise.all(
+        Array.from({ length: count }, (_, i) => client.infer("m", int(i), { deadlineMs: 20_000 }).then(intOf)),
+      );
+      await first.until(() => first.held === count);
+      first.kill();
+      const second = await startDaemon({ port: first.port });
+      assert.deepEqual(
+        await answers,
+        Array.from({ length: count }, (_, i) => i),
+      );
+      const left = second.arrivals.map(({ request }) => Number(request.parameters.deadline_ms?.int64_param));
+      assert.ok(left.every((ms) => ms > 0 && ms < 20_000));
+    });
+
+    it("tries a shed request on another daemon while its deadline leaves time", async () => {
+      const shed = { type: "error", code: "RESOURCE_EXHAUSTED", message: "full", cause: "queue_items" } as const;
+      const full = await startDaemon({ behave: () => shed });
+      const idle = await startDaemon();
+      const client = connect({ targets: [full.target, idle.target], transport });
+      await client.waitForReady();
+      await Promise.all([full, idle].map((daemon) => client.serverMetadata({ target: daemon.target })));
+      const count = 40;
+      const answers = await Promise.all(
+        Array.from({ length: count }, (_, i) => client.infer("m", int(i), { deadlineMs: 10_000 }).then(intOf)),
+      );
+      assert.deepEqual(
+        answers,
+        Array.from({ length: count }, (_, i) => i),
+      );
+      assert.ok(full.arrivals.length > 0);
+      assert.equal(idle.arrivals.length, count);
+
+      idle.behave = () => shed;
+      const before = full.arrivals.length + idle.arrivals.length;
+      assert.equal((await failure(client.infer("m", int(1)))).reason, "queue_items");
+      assert.equal(full.arrivals.length + idle.arrivals.length, before + 2);
+      assert.equal((await failure(client.infer("m", int(1), { retry: false }))).reason, "queue_items");
+      assert.equal(full.arrivals.length + idle.arrivals.length, before + 3);
+    });
+
+    it("comes back to a daemon that says when", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      let refusals = 0;
+      daemon.behave = () =>
+        refusals++ < 2
+          ? { type: "error", code: "UNAVAILABLE", message: "device restarting", cause: "restarting", retryAfterMs: 5 }
+          : { type: "echo" };
+      assert.equal(intOf(await client.infer("m", int(4), { deadlineMs: 10_000 })), 4);
+      refusals = 0;
+      const error = await failure(client.infer("m", int(4), { deadlineMs: 4 }));
+      assert.ok(["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(error.code));
+    });
+
+    it("spreads requests over its targets", async () => {
+      const daemons = await Promise.all([startDaemon(), startDaemon(), startDaemon()]);
+      for (const daemon of daemons) daemon.behave = () => ({ type: "hold" });
+      const client = connect({ targets: daemons.map(({ target }) => target), transport });
+      for (const { target } of daemons) await client.serverMetadata({ target });
+      const count = 30;
+      const all = Promise.all(Array.from({ length: count }, (_, i) => client.infer("m", int(i))));
+      await Promise.all(daemons.map((daemon) => daemon.until(() => daemon.held === count / 3)));
+      for (const daemon of daemons) daemon.release();
+      await all;
+    });
+
+    it("spreads requests over the addresses of one name", async () => {
+      const daemons = await Promise.all([startDaemon(), startDaemon()]);
+      const client = connect({ target: `ipv4:${daemons.map(({ target }) => target).join(",")}`, transport });
+      // Addresses connect one after the other: ask until both have been reached.
+      while (daemons.some(({ arrivals }) => arrivals.length === 0)) {
+        await Promise.all(Array.from({ length: 8 }, (_, i) => client.infer("m", int(i))));
+        if (daemons.some(({ arrivals }) => arrivals.length === 0))
+          for (const daemon of daemons) daemon.breakStreams("OK");
+      }
+    });
+
+    it("names the tenant, the client's or the request's own", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport, tenant: "acme", metadata: { "x-team": "search" } });
+      await client.infer("m", int(1));
+      await client.infer("m", int(1), { tenant: "globex" });
+      await client.infer("m", int(1), { metadata: { "x-trace": "t1" } });
+      const seen = daemon.arrivals.map(({ metadata }) =>
+        ["slackline-tenant", "x-team", "x-trace"].map((key) => metadata.get(key)[0]),
+      );
+      assert.deepEqual(seen, [
+        ["acme", "search", undefined],
+        ["globex", "search", undefined],
+        ["acme", "search", "t1"],
+      ]);
+      assert.equal(daemon.arrivals[2]!.via, "unary");
+    });
+
+    it("asks for timings and reads them", async () => {
+      const daemon = await startDaemon();
+      const int64 = (value: number) => ({ int64_param: value });
+      daemon.behave = (request) => ({
+        type: "echo",
+        parameters: request.parameters.slackline_timings?.bool_param
+          ? {
+              slackline_queue_us: int64(1200),
+              slackline_gather_us: int64(10),
+              slackline_execute_us: int64(7000),
+              slackline_collect_us: int64(20),
+              slackline_batch_items: int64(6),
+              slackline_bucket: int64(8),
+              slackline_lane: { string_param: "gpu0" },
+              slackline_wait_blocked_us: int64(1000),
+              slackline_wait_blocked_by: { string_param: "resnet18/1" },
+              slackline_wait_own_batches_us: int64(150),
+              slackline_wait_mispredicted_us: int64(30),
+              slackline_wait_held_us: int64(50),
+            }
+          : {},
+      });
+      const client = connect({ target: daemon.target, transport });
+      assert.equal((await client.infer("m", int(1))).timings, undefined);
+      assert.deepEqual((await client.infer("m", int(1), { timings: true, bestEffort: true })).timings, {
+        queueUs: 1200,
+        gatherUs: 10,
+        executeUs: 7000,
+        collectUs: 20,
+        batchItems: 6,
+        bucket: 8,
+        lane: "gpu0",
+        waited: { blockedUs: 1000, blockedBy: "resnet18/1", ownBatchesUs: 150, mispredictedUs: 30, heldUs: 50 },
+      });
+      assert.equal(daemon.arrivals[1]!.request.parameters.best_effort?.bool_param, true);
+    });
+
+    it("rejects what is outstanding when closed, and everything after", async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport });
+      const outstanding = failure(client.infer("m", int(1)));
+      await daemon.until(() => daemon.held === 1);
+      client.close();
+      assert.deepEqual([(await outstanding).code, (await outstanding).reason], ["CANCELLED", "closed"]);
+      assert.equal((await failure(client.infer("m", int(1)))).reason, "closed");
+      await assert.rejects(client.ready(), /closed/);
+      client.close();
+    });
+
+    it("limits how many requests wait for a connection", async () => {
+      const gone = await startDaemon();
+      gone.kill();
+      const client = connect({ target: gone.target, transport, queueMax: 2 });
+      const waiting = [1, 2].map((value) => failure(client.infer("m", int(value), { deadlineMs: 200 })));
+      const refused = await failure(client.infer("m", int(3), { deadlineMs: 200 }));
+      assert.deepEqual([refused.code, refused.reason], ["RESOURCE_EXHAUSTED", "client_queue"]);
+      for (const error of await Promise.all(waiting)) assert.equal(error.code, "UNAVAILABLE");
+    });
+  });
+}
+
+describe("streams", { timeout: 60_000 }, () => {
+  for (const code of ["OK", "UNAVAILABLE", "INTERNAL", "UNKNOWN"] as const) {
+    it(`that end with ${code} lose no request`, async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target });
+      const count = 50;
+      const answers = Promise.all(Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf)));
+      await daemon.until(() => daemon.held === count);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.breakStreams(code);
+      assert.deepEqual(
+        await answers,
+        Array.from({ length: count }, (_, i) => i),
+      );
+      assert.equal(intOf(await client.infer("m", int(7))), 7);
+    });
+  }
+
+  it("deliver the answers that were sent before the server ended them", async () => {
+    const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+    const client = connect({ target: daemon.target });
+    const count = 50;
+    const answers = Promise.all(Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf)));
+    await daemon.until(() => daemon.held === count);
+    daemon.release();
+    daemon.breakStreams("OK");
+    await answers;
+    assert.equal(daemon.arrivals.length, count);
+  });
+
+  it("are reopened again and again", async () => {
+    const daemon = await startDaemon();
+    const client = connect({ target: daemon.target, streams: 1 });
+    for (let i = 0; i < 20; i++) {
+      assert.equal(intOf(await client.infer("m", int(i))), i);
+      daemon.breakStreams(i % 2 === 0 ? "OK" : "UNAVAILABLE");
+    }
+    assert.equal(daemon.arrivals.length, 20);
+  });
+
+  it("that the server stops reading hold up nobody else", async () => {
+    const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+    const client = connect({ target: daemon.target, streams: 2 });
+    await client.infer("m", int(0), { deadlineMs: 1 }).catch(() => {});
+    await daemon.until(() => daemon.streams.size === 2);
+    daemon.behave = () => ({ type: "echo" });
+    const [slow] = daemon.streams;
+    slow!.pause();
+    const big = { x: tensor.uint8([200_000], new Uint8Array(200_000)) };
+    let answered = 0;
+    const countAnswer = (): void => {
+      answered++;
+      if (answered === 40) slow!.resume();
+    };
+    // Some go to the slow stream, which nobody can tell from the other yet; the others are answered while it stands still.
+    const all = Array.from({ length: 100 }, (_, i) => client.infer("m", i < 40 ? big : int(i)).then(countAnswer));
+    await Promise.all(all);
+    assert.equal(answered, 100);
+  });
+
+  it("are given no more than they can write, and the rest waits", async () => {
+    const daemon = await startDaemon();
+    const client = connect({ target: daemon.target, streams: 1 });
+    const big = { x: tensor.uint8([2_000_000], new Uint8Array(2_000_000)) };
+    const results = await Promise.all(Array.from({ length: 30 }, () => client.infer("m", big)));
+    assert.equal(results.length, 30);
+    assert.equal(daemon.arrivals.length, 30);
+  });
+
+  it("that only swallow requests get no more of them than their share", async () => {
+    const daemon = await startDaemon();
+    const client = connect({ target: daemon.target, streams: 2, graceMs: 0 });
+    let swallowing: unknown = null;
+    daemon.behave = (_request, { metadata }) => {
+      swallowing ??= metadata;
+      return metadata === swallowing ? { type: "hold" } : { type: "echo" };
+    };
+    let lost = 0;
+    for (let i = 0; i < 40; i++) {
+      await client.infer("m", int(i), { deadlineMs: 20 }).catch(() => lost++);
+    }
+    assert.ok(lost <= 3, `${lost} of 40 went to the stream that answers nothing`);
+  });
+
+  it("fail only the request that breaks them", async () => {
+    const daemon = await startDaemon({ maxMessageBytes: 100_000 });
+    const client = connect({ target: daemon.target });
+    const count = 30;
+    const good = Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf));
+    const bad = failure(client.infer("m", { x: tensor.uint8([200_000], new Uint8Array(200_000)) }));
+    const more = Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf));
+    const { code, message } = await bad;
+    assert.equal(code, "RESOURCE_EXHAUSTED");
+    assert.match(message, /larger than max/);
+    const expected = Array.from({ length: count }, (_, i) => i);
+    assert.deepEqual(await Promise.all(good), expected);
+    assert.deepEqual(await Promise.all(more), expected);
+  });
+
+  it("give way to unary calls where the server has none", async () => {
+    const daemon = await startDaemon({ streams: false });
+    const client = connect({ target: daemon.target });
+    for (let i = 0; i < 5; i++) assert.equal(intOf(await client.infer("m", int(i))), i);
+    assert.ok(daemon.arrivals.every(({ via }) => via === "unary"));
+  });
+
+  it("carry requests to the daemon that is left when another dies", async () => {
+    const [dying, staying] = await Promise.all([startDaemon({ behave: () => ({ type: "hold" }) }), startDaemon()]);
+    const client = connect({ targets: [dying.target, staying.target] });
+    for (const { target } of [dying, staying]) await client.serverMetadata({ target });
+    const count = 60;
+    const answers = Promise.all(Array.from({ length: count }, (_, i) => client.infer("m", int(i)).then(intOf)));
+    await dying.until(() => dying.held >= count / 4);
+    dying.kill();
+    assert.deepEqual(
+      await answers,
+      Array.from({ length: count }, (_, i) => i),
+    );
+  });
+});
