@@ -51,6 +51,9 @@ export class ExecutionError extends Error {
   }
 }
 
+/** How the runtime refuses a pre-allocated output that turned out to have another shape. */
+const SHAPE_REFUSED = /OrtValue provided for output|pre-allocated output|shape verification failed/i;
+
 /** Bound on what is remembered by shape: callers choose the shapes. */
 const REMEMBERED_MAX = 256;
 
@@ -123,7 +126,7 @@ export class HostedModel {
     }
     const { results, executeUs } = await this.#run("serve", feeds, prepared.fetches).catch(
       async (error: ExecutionError) => {
-        if (prepared.places.size === 0 || !/shape|size|dim/i.test(error.message)) throw error;
+        if (prepared.places.size === 0 || !SHAPE_REFUSED.test(error.message)) throw error;
         // An output's shape was not what its declaration promises: from now on all are copied.
         const again = await this.#run("serve", feeds, {});
         this.#determined.clear();

@@ -157,6 +157,11 @@ export class LaneProcess {
     return this.#restarts;
   }
 
+  /** Memory that its slots take; 0 where memory is not shared. */
+  get sharedBytes(): number {
+    return this.#arena?.reservedBytes ?? 0;
+  }
+
   /**
    * Loads, warms and (where nothing is cached) measures a model; batches of others go on meanwhile. Replaces an earlier load
    * under the same key. Rejects with a `LoadError`; the lane goes on without the model.

@@ -14,8 +14,8 @@ export function loadRuntime(): Runtime {
     // Where Node has Float16Array (24 and later) the runtime makes float16 tensors of it, which its own binding refuses.
     Reflect.deleteProperty(globalThis, "Float16Array");
     loaded = createRequire(import.meta.url)("onnxruntime-node") as Runtime;
-    // Errors come as exceptions; warnings about every optimised node would fill the log.
-    loaded.env.logLevel = "error";
+    // What fails comes as an exception too; warnings about every optimised node would fill the log.
+    loaded.env.logLevel = "fatal";
   }
   return loaded;
 }
@@ -109,7 +109,7 @@ export function sessionOptions({ provider, threads }: SessionSettings): Inferenc
     interOpNumThreads: 1,
     executionMode: "sequential",
     graphOptimizationLevel: "all",
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     // Threads that spin while idle take the cores that the daemon and the other sessions need.
     extra: { session: { intra_op: { allow_spinning: "0" } } },
   };

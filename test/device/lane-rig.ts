@@ -52,11 +52,6 @@ export interface VersionOptions {
   readonly settings?: Partial<ModelSettings>;
 }
 
-export type Log = (
-  | readonly ["restarted" | "lost" | "log", string]
-  | readonly ["reloaded" | "dropped", string, unknown]
-)[];
-
 /** A lane with what it needs around it; `close` ends it and removes its files. */
 export class LaneRig {
   readonly folder: string;

@@ -1,0 +1,276 @@
+import assert from "node:assert/strict";
+import { readdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, it } from "node:test";
+import { LoadError } from "../../daemon/device/load-error.ts";
+import type { AcceptedRequest } from "../../daemon/engine/ports.ts";
+import type { ModelVersion } from "../../daemon/repository/model.ts";
+import { addOne, doublesRows, dynamicDims, scalarOutput, slow } from "../../models/onnx/tiny.ts";
+import { floats, floatsOf, LaneRig } from "./lane-rig.ts";
+import { failsAlways } from "./odd-models.ts";
+
+const SHARES_MEMORY = process.platform === "linux";
+
+function one(rig: LaneRig, version: ModelVersion, value: number = 1): AcceptedRequest {
+  return rig.request(version, [floats("x", [1, 4], Array<number>(4).fill(value))]);
+}
+
+async function serves(rig: LaneRig, version: ModelVersion): Promise<void> {
+  const [output] = await rig.run(version, [one(rig, version, 41)], 2);
+  assert.deepEqual(floatsOf(output!), Array(8).fill(42));
+}
+
+function rejectsAs(code: string, message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof LoadError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    assert.doesNotMatch(error.message, /\/tmp\//);
+    return true;
+  };
+}
+
+async function withLane(
+  options: Parameters<typeof LaneRig.start>[0],
+  test: (rig: LaneRig) => Promise<void>,
+): Promise<void> {
+  const rig = await LaneRig.start(options);
+  try {
+    await test(rig);
+  } finally {
+    await rig.close();
+  }
+}
+
+describe("life of a lane", () => {
+  it("comes back after its process was killed, with its models", { skip: !SHARES_MEMORY }, async () => {
+    await withLane({}, async (rig) => {
+      const first = await rig.version(addOne(), { name: "first" });
+      const second = await rig.version(addOne(), { name: "second" });
+      await rig.lane.load(first);
+      const { profiles } = await rig.lane.load(second);
+      const device = rig.lane.device;
+      for (let life = 1; life <= 2; life++) {
+        process.kill(rig.lane.pid!, "SIGKILL");
+        await rig.until("lost", "SIGKILL", life);
+        await rig.until("restarted", "", life);
+        await rig.until("reloaded", "second/1", life);
+        assert.notEqual(rig.lane.device, device);
+        assert.equal(rig.lane.restarts, life);
+        await serves(rig, first);
+        await serves(rig, second);
+        assert.deepEqual(rig.lane.profilesFor("second/1", ""), null);
+        assert.deepEqual(rig.lane.profileFor("second/1", "")!.profile, profiles[""]);
+      }
+    });
+  });
+
+  it("reports the batch it was executing as lost, by losing the lane and not by an end", {
+    skip: !SHARES_MEMORY,
+  }, async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(slow({ layers: 24, width: 512 }), { name: "slow", maxBatchSize: 64 });
+      await rig.lane.load(version);
+      const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
+      void rig.start(rig.execution(version, [rig.request(version, [input])], 64));
+      process.kill(rig.lane.pid!, "SIGKILL");
+      await rig.until("reloaded", "slow/1");
+      const kinds = rig.happened.map(([kind]) => kind).filter((kind) => kind === "ended" || kind === "lost");
+      assert.deepEqual(kinds, ["lost"]);
+    });
+  });
+
+  it("drops a model that was executing each time its lane crashed, and keeps the others", {
+    skip: !SHARES_MEMORY,
+  }, async () => {
+    await withLane({}, async (rig) => {
+      const slowOne = await rig.version(slow({ layers: 24, width: 512 }), { name: "slow", maxBatchSize: 64 });
+      const good = await rig.version(addOne(), { name: "good" });
+      await rig.lane.load(slowOne);
+      await rig.lane.load(good);
+      const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
+      for (let crash = 1; crash <= 3; crash++) {
+        void rig.start(rig.execution(slowOne, [rig.request(slowOne, [input])], 64));
+        process.kill(rig.lane.pid!, "SIGKILL");
+        await rig.until("reloaded", "good/1", crash);
+      }
+      assert.equal(
+        rig.happened.filter(([kind, text]) => kind === "dropped" && text.startsWith("slow/1: crashed")).length,
+        1,
+      );
+      await serves(rig, good);
+    });
+  });
+
+  it("refuses models that are broken, missing, not as described or fail every trial, and serves the others", async () => {
+    await withLane({}, async (rig) => {
+      const good = await rig.version(addOne(), { name: "good" });
+      await rig.lane.load(good);
+      const broken = await rig.brokenVersion(Buffer.from("no model"), { name: "broken" });
+      await assert.rejects(rig.lane.load(broken), rejectsAs("invalid", /model\.onnx/));
+      await serves(rig, good);
+      const missing = { ...good, key: "missing/1", path: path.join(rig.folder, "nowhere", "model.onnx") };
+      await assert.rejects(rig.lane.load(missing), rejectsAs("invalid", /model\.onnx/));
+      const misdescribed = { ...good, key: "other/1", inputs: [{ ...good.inputs[0]!, name: "z" }] };
+      await assert.rejects(
+        rig.lane.load(misdescribed),
+        rejectsAs("mismatch", /input "z" should be float32 and is absent/),
+      );
+      const failing = await rig.version(failsAlways(), { name: "failing" });
+      await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Gather node failed/));
+      const badShape = await rig.version(dynamicDims(), {
+        name: "shape",
+        settings: { warmShapes: [{ x: [1, 2, 3] }] },
+      });
+      await assert.rejects(
+        rig.lane.load(badShape),
+        rejectsAs("warm-up", /warm shape \[1, 2, 3\] does not fit input "x"/),
+      );
+      await serves(rig, good);
+      assert.deepEqual(
+        rig.happened.filter(([kind]) => kind === "lost"),
+        [],
+      );
+    });
+  });
+
+  it("refuses a model whose batches find no room, and serves the others", { skip: !SHARES_MEMORY }, async () => {
+    await withLane({ arenaBytesMax: 1 << 20 }, async (rig) => {
+      const good = await rig.version(addOne(), { name: "good" });
+      await rig.lane.load(good);
+      const large = await rig.version(addOne(100_000), { name: "large" });
+      await assert.rejects(rig.lane.load(large), rejectsAs("memory", /two batches of 8 items find no room/));
+      await serves(rig, good);
+    });
+  });
+
+  it("executes batches while another model is being warmed up", async () => {
+    await withLane({ profileBudgetMs: 500 }, async (rig) => {
+      const quick = await rig.version(addOne(), { name: "quick" });
+      await rig.lane.load(quick);
+      const heavy = await rig.version(slow({ layers: 32, width: 512 }), { name: "heavy", maxBatchSize: 64 });
+      let loaded = false;
+      const loading = rig.lane.load(heavy).then(() => {
+        loaded = true;
+      });
+      // It has begun with its first bucket: nearly all of its trial runs are still to come.
+      await rig.until("progress", "heavy/1: bucket 1");
+      for (let batch = 0; batch < 5; batch++) await serves(rig, quick);
+      assert.equal(loaded, false);
+      await loading;
+      await serves(rig, quick);
+    });
+  });
+
+  it("loads, executes and unloads again and again without keeping memory", async () => {
+    await withLane({}, async (rig) => {
+      const versions = await Promise.all(
+        ["a", "b", "c"].map((name, index) => rig.version(addOne(4), { name, maxBatchSize: 2 ** (index + 1) })),
+      );
+      for (let round = 0; round < 3; round++) {
+        await Promise.all(versions.map((version) => rig.lane.load(version)));
+        for (const version of versions) await serves(rig, version);
+        await Promise.all(versions.map((version) => rig.lane.unload(version.key)));
+        assert.equal(rig.lane.sharedBytes, 0);
+        assert.equal(rig.lane.profileFor("a/1", ""), null);
+      }
+    });
+  });
+
+  it("replaces a model that is loaded again under its key", async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(addOne(), { name: "again" });
+      await rig.lane.load(version);
+      const again = await rig.lane.load({ ...version, maxBatchSize: 2 });
+      assert.deepEqual(again.buckets, [1, 2]);
+      await serves(rig, version);
+    });
+  });
+
+  it("reports outputs that batches cannot be split by", async () => {
+    await withLane({}, async (rig) => {
+      const scalar = await rig.version(scalarOutput(), { name: "scalar" });
+      assert.deepEqual((await rig.lane.load(scalar)).unbatchedOutputs, ["mean"]);
+      const doubled = await rig.version(doublesRows(), { name: "doubled" });
+      assert.deepEqual((await rig.lane.load(doubled)).unbatchedOutputs, ["y"]);
+      const whole = { ...scalar, batched: false, maxBatchSize: 1 };
+      const loaded = await rig.lane.load(whole);
+      assert.deepEqual(loaded.unbatchedOutputs, []);
+      const request = rig.request(whole, [floats("x", [1, 4], [1, 2, 3, 6])]);
+      assert.equal(request.shape, "x:1");
+      const [y, mean] = await rig.run(whole, [request], 1);
+      assert.deepEqual(floatsOf(y!), [1, 2, 3, 6]);
+      assert.deepEqual(mean!.shape, []);
+      assert.deepEqual(floatsOf(mean!), [3]);
+    });
+  });
+
+  it("keeps profiles on disk and measures anew only where something differs or it is told to", async () => {
+    await withLane({}, async (files) => {
+      const cacheFolder = path.join(files.folder, "profiles");
+      const version = await files.version(addOne(), { name: "kept" });
+      const load = async (
+        options: Partial<Parameters<typeof LaneRig.start>[0]>,
+        reprofile = false,
+      ): Promise<boolean> => {
+        let fromCache = false;
+        await withLane({ cacheFolder, ...options }, async (rig) => {
+          ({ fromCache } = await rig.lane.load(version, { reprofile }));
+          await serves(rig, version);
+        });
+        return fromCache;
+      };
+      assert.equal(await load({}), false);
+      assert.equal(await load({}), true);
+      assert.equal(await load({ threads: 2 }), false);
+      assert.equal(await load({ deviceName: "another" }), false);
+      assert.equal(await load({}, true), false);
+      const cached = await readdir(cacheFolder);
+      assert.equal(cached.length, 3);
+      for (const file of cached) await writeFile(path.join(cacheFolder, file), "{");
+      assert.equal(await load({}), false);
+      assert.equal(await load({}), true);
+    });
+  });
+
+  it("announces each new shape once, with a profile in proportion to its size", async () => {
+    await withLane({}, async (rig) => {
+      const settings = { warmShapes: [{ x: [64] }, { x: [1024] }] };
+      const version = await rig.version(dynamicDims(), { name: "shapes", settings });
+      const { profiles } = await rig.lane.load(version);
+      assert.deepEqual(Object.keys(profiles), ["x:64", "x:1024"]);
+      assert.equal(rig.lane.profilesFor(version.key, "x:64"), null);
+      const announced = rig.lane.profilesFor(version.key, "x:2048")!;
+      assert.deepEqual(Object.keys(announced).sort(), ["x:1024", "x:2048", "x:64"]);
+      // Profiles that were there stay the same objects, so that a receiver can tell what is new.
+      assert.equal(announced["x:64"], profiles["x:64"]);
+      assert.equal(announced["x:2048"]![0]!.us, 2 * profiles["x:1024"]![0]!.us);
+      assert.equal(rig.lane.profilesFor(version.key, "x:2048"), null);
+      assert.deepEqual(rig.lane.profileFor(version.key, "x:2048"), {
+        profile: announced["x:2048"],
+        measured: false,
+        cold: false,
+      });
+      assert.equal(rig.lane.profilesFor("unknown/1", "x:1"), null);
+    });
+  });
+
+  it("warms a model of varying shape with a guess where its settings name none", async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(dynamicDims(), { name: "guessed" });
+      const loaded = await rig.lane.load(version);
+      assert.deepEqual(Object.keys(loaded.profiles), ["x:64"]);
+      assert.deepEqual(loaded.coldShapes, []);
+    });
+  });
+
+  it("tells the loads that wait when it is closed", async () => {
+    const rig = await LaneRig.start();
+    const version = await rig.version(slow(), { name: "slow" });
+    const loads = [rig.lane.load(version), rig.lane.load({ ...version, key: "slow/2" })];
+    const rejected = Promise.all(loads.map((load) => assert.rejects(load, rejectsAs("closed", /was closed/))));
+    await rig.until("progress", "slow/1");
+    await rig.close();
+    await rejected;
+  });
+});

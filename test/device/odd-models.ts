@@ -1,0 +1,31 @@
+/** Models whose outputs do not keep to what their inputs promise. */
+import { Graph } from "../../models/onnx/graph.ts";
+import { integers } from "../../models/onnx/tensor.ts";
+import { writeModel } from "../../models/onnx/write-model.ts";
+
+/**
+ * `x` FP32 [batch, width], `times` INT64 [batch, 1] → `y` = each row of x repeated max(times) times side by side. Declared
+ * [batch, "wide"]; with `lies`, declared as wide as x, which holds only where times is 1.
+ */
+export function repeatsByData({ lies = false, width = 4 }: { lies?: boolean; width?: number } = {}): Uint8Array {
+  const graph = new Graph("repeats_by_data");
+  graph.input("x", "FP32", ["batch", lies ? "width" : width]);
+  graph.input("times", "INT64", ["batch", 1]);
+  graph.output("y", "FP32", ["batch", lies ? "width" : "wide"]);
+  const most = graph.node("Reshape", [
+    graph.node("ReduceMax", ["times"], { keepdims: 0 }),
+    graph.constant("one_dim", integers([1])),
+  ]);
+  const repeats = graph.node("Concat", [graph.constant("once", integers([1])), most], { axis: 0 });
+  graph.node("Tile", ["x", repeats], {}, "y");
+  return writeModel(graph);
+}
+
+/** Takes an index that no table entry has: every run with ones as input fails. */
+export function failsAlways(): Uint8Array {
+  const graph = new Graph("fails_always");
+  graph.input("index", "INT64", ["batch", 1]);
+  graph.output("value", "INT64", ["batch", 1]);
+  graph.node("Gather", [graph.constant("table", integers([7])), "index"], { axis: 0 }, "value");
+  return writeModel(graph);
+}
