@@ -1,6 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import type { Datatype } from "../engine/tensors.ts";
-import { DATA_LOCATION_EXTERNAL, ONNX_ELEMENT_TYPES, ONNX_FIELDS } from "./onnx-format.ts";
+import { DATA_LOCATION_EXTERNAL, ONNX_ELEMENT_TYPES, ONNX_FIELDS, ONNX_TYPE_NUMBER } from "./onnx-format.ts";
 import { type ProtobufField, ProtobufFile, ProtobufFileError, unpackVarints } from "./protobuf-file.ts";
 
 /** What a model file says about itself, read without loading it. */
@@ -14,7 +14,7 @@ export interface OnnxMetadata {
   /** What a caller must give: the graph's inputs that no initializer gives a value. */
   readonly inputs: readonly OnnxValue[];
   readonly outputs: readonly OnnxValue[];
-  /** Elements of all initializers of the main graph. */
+  /** Weights: elements of the main graph's initializers, without scalars and 64-bit integers (shapes, axes). */
   readonly parameters: number;
   /** Tensors whose contents lie in other files, wherever in the model they are. */
   readonly externalData: readonly ExternalDataReference[];
@@ -269,13 +269,14 @@ class OnnxReader {
     const fields = ONNX_FIELDS.tensor;
     const entries = new Map<string, string>();
     let name = "";
-    let elements = 1;
+    const dims: number[] = [];
+    let dataType = 0;
     let external = false;
     await this.#file.walk(message.start, message.end, async (field) => {
-      if (field.number === fields.dims && !field.delimited) elements *= field.value;
-      else if (field.number === fields.dims) {
-        for (const dim of await this.#packed(field)) elements *= dim;
-      } else if (field.number === fields.name) name = await this.#string(field);
+      if (field.number === fields.dims && !field.delimited) dims.push(field.value);
+      else if (field.number === fields.dims) dims.push(...(await this.#packed(field)));
+      else if (field.number === fields.dataType) dataType = field.value;
+      else if (field.number === fields.name) name = await this.#string(field);
       else if (field.number === fields.dataLocation) external = field.value === DATA_LOCATION_EXTERNAL;
       else if (field.number === fields.externalData) {
         const [key, value] = await this.#entry(field);
@@ -283,7 +284,8 @@ class OnnxReader {
       }
     });
     if (external || entries.has("location")) this.#externalData.push(this.#reference(name, entries));
-    return { name, elements };
+    const isWeight = dims.length > 0 && dataType !== ONNX_TYPE_NUMBER.INT64;
+    return { name, elements: isWeight ? dims.reduce((product, dim) => product * dim, 1) : 0 };
   }
 
   async #packed(field: ProtobufField): Promise<number[]> {
