@@ -67,7 +67,7 @@ function run(scenario: Scenario, command: RunCommand): void {
     return;
   }
   const log = command.log === undefined ? null : new LogFile(command.log);
-  const timeline = command.timeline === undefined ? null : new Timeline();
+  const timeline = command.timeline === undefined ? null : new Timeline(scenario);
   const observers = [log?.log, timeline].filter((observer) => observer !== undefined && observer !== null);
   const result = simulate(scenario, { ...options, observers });
   log?.close();
