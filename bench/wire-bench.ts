@@ -1,0 +1,188 @@
+/**
+ * How many requests a second the wire carries: a bare grpc-js client and server with the same messages, the SDK's unary calls and
+ * its streams, closed loop, alternating in one run so that a noisy machine is noisy for all.
+ *
+ *     node dist/bench/wire-bench.js [--target HOST:PORT --model NAME [--input NAME]] [--sizes 64,12288,614400]
+ *                                   [--rounds 5] [--seconds 1.5] [--concurrency 64] [--json FILE]
+ *
+ * Without a target the SDK talks to the echo server too: that is the SDK's own cost. With one, which should serve a model that does
+ * next to nothing, the bare client talks to both.
+ */
+import { fork } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { type Datatype, SlacklineClient } from "slackline-client";
+import { bareUnary, type Payload, payloadOf, sdk, type Variant } from "./wire/variants.ts";
+
+const { values: flags } = parseArgs({
+  options: {
+    target: { type: "string" },
+    model: { type: "string", default: "noop" },
+    input: { type: "string" },
+    sizes: { type: "string", default: "64,12288,614400" },
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "1.5" },
+    concurrency: { type: "string", default: "64" },
+    json: { type: "string" },
+  },
+});
+
+const rounds = Number(flags.rounds);
+const seconds = Number(flags.seconds);
+const concurrency = Number(flags.concurrency);
+/** Bytes outstanding at once, so that large messages measure throughput and not queueing. */
+const OUTSTANDING_BYTES_MAX = 8 * 1024 * 1024;
+
+interface InputSpec {
+  readonly name: string;
+  readonly datatype: Datatype;
+  readonly shape: readonly number[];
+}
+
+async function inputOf(target: string | undefined): Promise<InputSpec> {
+  if (target === undefined) return { name: flags.input ?? "x", datatype: "FP32", shape: [-1, -1] };
+  const client = new SlacklineClient({ target });
+  try {
+    await client.waitForReady({ models: [flags.model] });
+    const { inputs } = await client.modelMetadata(flags.model);
+    const found = flags.input === undefined ? inputs[0] : inputs.find(({ name }) => name === flags.input);
+    if (found === undefined) throw new Error(`model '${flags.model}' has no input '${flags.input ?? ""}'`);
+    return found;
+  } finally {
+    client.close();
+  }
+}
+
+interface Throughput {
+  readonly perSecond: number;
+  /** CPU time of this process, which a busy machine changes less than the rate. */
+  readonly clientCpuUs: number;
+}
+
+/** Makes requests for a while, with `outstanding` of them under way at any time. */
+async function throughput(variant: Variant, outstanding: number, forSeconds: number): Promise<Throughput> {
+  const startMs = performance.now();
+  const cpuBefore = process.cpuUsage();
+  const endMs = startMs + forSeconds * 1000;
+  let answered = 0;
+  const caller = async (): Promise<void> => {
+    while (performance.now() < endMs) {
+      await variant.request();
+      answered++;
+    }
+  };
+  await Promise.all(Array.from({ length: outstanding }, caller));
+  const { user, system } = process.cpuUsage(cpuBefore);
+  return {
+    perSecond: answered / ((performance.now() - startMs) / 1000),
+    clientCpuUs: (user + system) / answered,
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+const round1 = (value: number): number => Math.round(value * 10) / 10;
+const round2 = (value: number): number => Math.round(value * 100) / 100;
+
+interface SizeResult {
+  readonly bytes: number;
+  readonly outstanding: number;
+  /** Requests a second: the median of the rounds, and each round. */
+  readonly requests_per_s: Readonly<Record<string, { readonly median: number; readonly rounds: readonly number[] }>>;
+  /** CPU time of the client's process for each request, median of the rounds. */
+  readonly client_cpu_us: Readonly<Record<string, number>>;
+  /** Medians of the rounds' own ratios. */
+  readonly ratios: Readonly<Record<string, number>>;
+}
+
+async function measureSize(payload: Payload, echo: string): Promise<SizeResult> {
+  const target = flags.target ?? echo;
+  const bytes = payload.tensor.data.byteLength;
+  const outstanding = Math.max(4, Math.min(concurrency, Math.floor(OUTSTANDING_BYTES_MAX / bytes)));
+  const variants = [
+    bareUnary("bare_unary_echo", echo, payload),
+    ...(flags.target === undefined ? [] : [bareUnary("bare_unary", target, payload)]),
+    sdk("sdk_unary", target, "unary", payload),
+    sdk("sdk_stream", target, "stream", payload),
+  ];
+  const measured = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
+  const cpu = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
+  try {
+    for (const variant of variants) await throughput(variant, outstanding, seconds / 3);
+    for (let round = 0; round < rounds; round++) {
+      for (const variant of variants) {
+        const { perSecond, clientCpuUs } = await throughput(variant, outstanding, seconds);
+        measured.get(variant.name)!.push(round1(perSecond));
+        cpu.get(variant.name)!.push(clientCpuUs);
+      }
+    }
+  } finally {
+    for (const variant of variants) variant.close();
+  }
+  const ratio = (of: string, to: string): number =>
+    round2(median(measured.get(of)!.map((value, index) => value / measured.get(to)![index]!)));
+  const unary = flags.target === undefined ? "sdk_unary" : "bare_unary";
+  return {
+    bytes,
+    outstanding,
+    requests_per_s: Object.fromEntries(
+      [...measured].map(([name, each]) => [name, { median: median(each), rounds: each }]),
+    ),
+    client_cpu_us: Object.fromEntries([...cpu].map(([name, each]) => [name, round1(median(each))])),
+    ratios: {
+      unary_to_bare_echo: ratio(unary, "bare_unary_echo"),
+      sdk_unary_to_bare_echo: ratio("sdk_unary", "bare_unary_echo"),
+      sdk_stream_to_sdk_unary: ratio("sdk_stream", "sdk_unary"),
+      sdk_stream_to_bare_echo: ratio("sdk_stream", "bare_unary_echo"),
+    },
+  };
+}
+
+function print({ bytes, outstanding, requests_per_s, client_cpu_us, ratios }: SizeResult): void {
+  console.log(`${bytes} B, ${outstanding} outstanding`);
+  for (const [name, { median: each }] of Object.entries(requests_per_s)) {
+    console.log(
+      `  ${name.padEnd(18)} ${each.toFixed(0).padStart(8)} requests/s, ${client_cpu_us[name]} µs of client CPU each`,
+    );
+  }
+  for (const [name, value] of Object.entries(ratios)) console.log(`  ${name.padEnd(26)} ${value.toFixed(2)}`);
+}
+
+async function main(): Promise<void> {
+  const server = fork(path.join(import.meta.dirname, "wire", "echo-server.js"));
+  try {
+    const port = await new Promise<number>((resolve, reject) => {
+      server.once("message", (message) => resolve(message as number));
+      server.once("exit", (code) => reject(new Error(`the echo server ended with ${code}`)));
+    });
+    const input = await inputOf(flags.target);
+    const sizes: SizeResult[] = [];
+    for (const size of flags.sizes.split(",").map(Number)) {
+      const payload = payloadOf(flags.model, input.name, input.datatype, input.shape, size);
+      if (payload === null) {
+        console.log(`${size} B: skipped, input '${input.name}' of model '${flags.model}' has one size only`);
+        continue;
+      }
+      const result = await measureSize(payload, `127.0.0.1:${port}`);
+      print(result);
+      sizes.push(result);
+    }
+    if (flags.json === undefined) return;
+    const machine = { cpu: cpus()[0]?.model ?? "", cores: availableParallelism(), node: process.version };
+    const setting = { target: flags.target === undefined ? "echo" : "daemon", model: flags.model, rounds, seconds };
+    writeFileSync(
+      flags.json,
+      `${JSON.stringify({ at: new Date().toISOString(), machine, ...setting, sizes }, null, 2)}\n`,
+    );
+  } finally {
+    server.disconnect();
+  }
+}
+
+await main();
