@@ -35,9 +35,13 @@ export interface LaneHost {
 const ARENA_FD = 4;
 const START_TIMEOUT_MS = 30_000;
 
-/** Starts a lane process; rejects where it does not come up. */
-export async function startProcessHost(arena: Arena, events: HostEvents): Promise<LaneHost> {
-  const child = fork(siblingModule("lane-main"), [], {
+/** Starts a lane process, or another one that `entry` names and that is driven alike; rejects where it does not come up. */
+export async function startProcessHost(
+  arena: Arena,
+  events: HostEvents,
+  entry: URL = siblingModule("lane-main"),
+): Promise<LaneHost> {
+  const child = fork(entry, [], {
     // Flags of the daemon (a debugger's port, the test runner) are not for its children.
     execArgv: [],
     stdio: ["ignore", "pipe", "pipe", "ipc", arena.fd],
@@ -209,7 +213,7 @@ class ProcessHost implements LaneHost {
 }
 
 /** Worker threads of this process, for platforms where memory cannot be shared with a child. */
-export function startThreadHost(events: HostEvents): LaneHost {
+export function startThreadHost(events: HostEvents, entry: URL = siblingModule("session-thread")): LaneHost {
   const token = createToken();
   const workers = new Map<ThreadChannel, Worker>();
   let gone = false;
@@ -229,7 +233,7 @@ export function startThreadHost(events: HostEvents): LaneHost {
     pid: null,
     async openThread() {
       const workerData: ThreadData = { token, socket: null, arenaFd: null };
-      const worker = new Worker(siblingModule("session-thread"), { workerData });
+      const worker = new Worker(entry, { workerData });
       const channel: ThreadChannel = portChannel(worker);
       worker.once("error", (error) => end(`a session thread failed: ${error.message}`));
       worker.once("exit", () => {

@@ -1,0 +1,30 @@
+import type { WarmedModel } from "../device/messages.ts";
+import { median, monotoneProfile } from "../device/profile.ts";
+import type { Profile } from "../scheduler/types.ts";
+
+/** What several replicas that were warmed side by side found, as one: median times, the largest memory, the longest load. */
+export function mergeWarmed(warmed: readonly WarmedModel[]): WarmedModel {
+  const [first] = warmed;
+  if (first === undefined) throw new Error("no replica was warmed");
+  // Replicas choose their buckets by their own measurements; those that all have are kept, the largest batch among them.
+  const buckets = first.buckets.filter((bucket) => warmed.every((one) => one.buckets.includes(bucket)));
+  const shapes = Object.keys(first.profiles).filter((shape) => warmed.every((one) => shape in one.profiles));
+  const profiles: Record<string, Profile> = {};
+  for (const shape of shapes) {
+    profiles[shape] = monotoneProfile(
+      buckets.map((bucket) => ({
+        bucket,
+        us: median(warmed.map((one) => one.profiles[shape]!.find((point) => point.bucket === bucket)!.us)),
+      })),
+    );
+  }
+  return {
+    buckets,
+    profiles,
+    coldShapes: first.coldShapes,
+    unbatchedOutputs: [...new Set(warmed.flatMap((one) => one.unbatchedOutputs))],
+    slotBytes: Math.max(...warmed.map((one) => one.slotBytes)),
+    createUs: Math.max(...warmed.map((one) => one.createUs)),
+    warmUpUs: Math.max(...warmed.map((one) => one.warmUpUs)),
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * Entry of the process in which CPU replicas run: a pool of threads for each model, driven over one line from the daemon as
+ * a session thread would be. (Where memory can't be shared it is a thread of the daemon, for one model.)
+ */
+import { connect } from "node:net";
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
+import { Piscina } from "piscina";
+import { portChannel, socketChannel } from "../device/channels.ts";
+import { encodeHeader } from "../device/frames.ts";
+import type { LaneReport, LaneStart } from "../device/lane-main.ts";
+import type {
+  Channel,
+  FromThread,
+  Hello,
+  LoadRequest,
+  RunRequest,
+  ThreadData,
+  ToThread,
+  WarmedModel,
+} from "../device/messages.ts";
+import { mergeWarmed } from "./merge-warmed.ts";
+import type { ReplicaData, ReplicaResult, ReplicaTask } from "./replica-worker.ts";
+
+/** A load request with the number of copies to make. */
+export interface PoolLoadRequest extends LoadRequest {
+  readonly replicas: number;
+}
+
+type Pool = Piscina<ReplicaTask, ReplicaResult>;
+
+function startPool(replicas: number, arenaFd: number | null): Pool {
+  const data: ReplicaData = {
+    arenaFd,
+    gathered: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT),
+    replicas,
+  };
+  const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
+  return new Piscina<ReplicaTask, ReplicaResult>({
+    filename: new URL(`./replica-worker${extension}`, import.meta.url).href,
+    minThreads: replicas,
+    maxThreads: replicas,
+    workerData: data,
+    // Loading may take as long as it takes; threads stay for as long as the model does.
+    idleTimeout: Number.POSITIVE_INFINITY,
+    execArgv: [],
+  });
+}
+
+/** Serves one model's replicas over a line. */
+function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): void {
+  let pool: Pool | null = null;
+
+  async function load(request: PoolLoadRequest): Promise<void> {
+    const { replicas, ...task } = request;
+    const starting = startPool(replicas, arenaFd);
+    try {
+      const loads = Array.from({ length: replicas }, () => starting.run({ type: "load", request: task }));
+      const settled = await Promise.allSettled(loads);
+      const warmed: WarmedModel[] = [];
+      for (const one of settled) {
+        if (one.status === "rejected") throw one.reason;
+        if (one.value.type === "loaded") warmed.push(one.value.warmed);
+      }
+      pool = starting;
+      channel.send({ type: "loaded", model: request.model, result: mergeWarmed(warmed) });
+    } catch (error) {
+      await starting.destroy();
+      const { code = "invalid", message } = error as Error & { code?: "invalid" };
+      channel.send({ type: "load-failed", model: request.model, code, message });
+    }
+  }
+
+  async function run(request: RunRequest, strings: Uint8Array, buffer: ArrayBuffer | null): Promise<void> {
+    const { execution } = request;
+    try {
+      const transfer = buffer === null ? {} : { transferList: [buffer] };
+      const result = await pool!.run({ type: "run", request, strings, buffer }, transfer);
+      if (result.type !== "done") throw new Error("a replica answered out of turn");
+      const { executeUs, outputs, payload } = result.executed;
+      channel.send({ type: "done", execution, executeUs, outputs }, payload, result.buffer ?? undefined);
+    } catch (error) {
+      const { message, executeUs = null } = error as Error & { executeUs?: number | null };
+      channel.send({ type: "failed", execution, message, executeUs, fatal: false });
+    }
+  }
+
+  async function unload(model: string): Promise<void> {
+    // Nothing executes any more: ending a thread within native code would end the process.
+    await pool?.destroy();
+    pool = null;
+    channel.send({ type: "unloaded", model });
+  }
+
+  channel.onMessage((message, payload, buffer) => {
+    switch (message.type) {
+      case "load":
+        void load(message.request as PoolLoadRequest);
+        break;
+      case "unload":
+        void unload(message.model);
+        break;
+      case "run":
+        void run(message, payload, buffer);
+        break;
+      // Replicas map what they are given when they first use it; a range of the arena stays what it is.
+      case "map":
+      case "unmap":
+        break;
+    }
+  });
+}
+
+function openLine({ thread, address, secret, arenaFd }: LaneStart): void {
+  const socket = connect(address);
+  const hello: Hello = { secret, thread };
+  socket.write(encodeHeader(hello, 0));
+  serve(socketChannel(socket), arenaFd);
+}
+
+if (isMainThread) {
+  // The daemon decides when this ends: a Ctrl-C that reaches the whole process group must not cut short what it drains.
+  process.on("SIGINT", () => {});
+  process.on("SIGTERM", () => {});
+  process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));
+  process.on("message", (message) => openLine(message as LaneStart));
+  const ready: LaneReport = { type: "ready" };
+  process.send?.(ready);
+} else {
+  serve(portChannel(parentPort!), (workerData as ThreadData).arenaFd);
+}

@@ -1,0 +1,283 @@
+/** The composition: builds every part, connects them, starts and stops them in order. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import type { Logger } from "pino";
+import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
+import { deviceText } from "./config/devices.ts";
+import { divideCores, usesReplicas } from "./cores.ts";
+import { CpuReplicas } from "./cpu/cpu-replicas.ts";
+import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
+import { LaneProcess } from "./device/lane-process.ts";
+import { openDecisionLog } from "./engine/decision-log.ts";
+import { Engine } from "./engine/engine.ts";
+import type { EngineObserver } from "./engine/observer.ts";
+import { EngineHost, ShapedInference } from "./engine-host.ts";
+import { Lifecycle } from "./lifecycle/lifecycle.ts";
+import { LiveClock } from "./live-clock.ts";
+import { EventLoopDelay } from "./metrics/event-loop-delay.ts";
+import { GpuMetrics } from "./metrics/gpu-metrics.ts";
+import { HttpServer } from "./metrics/http-server.ts";
+import { Metrics } from "./metrics/metrics.ts";
+import { PACKAGE_ROOT } from "./package-root.ts";
+import { ModelRepository } from "./repository/model-repository.ts";
+import { createRpcServer } from "./rpc/server.ts";
+import type { RpcTls } from "./rpc/settings.ts";
+import { createScheduler } from "./scheduler/index.ts";
+import type { DaemonState } from "./status.ts";
+import { daemonStatus } from "./status-page.ts";
+
+/** What the scheduler allows for copying a batch's inputs into a lane's memory: well above it for all but huge batches. */
+const GATHER_US = 1000;
+
+export const VERSION: string = JSON.parse(readFileSync(path.join(PACKAGE_ROOT, "package.json"), "utf8")).version;
+
+export interface Daemon {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  /** Resolves when every model that can be served is; rejects where none can be: the daemon is to be stopped then. */
+  readonly ready: Promise<void>;
+  /** Refuses new requests, answers those that were accepted, ends. Resolves with whether all were answered in time. */
+  stop(): Promise<boolean>;
+}
+
+/**
+ * Starts a daemon: its ports listen when this resolves, its models may still be loading.
+ *
+ * @throws Error with a sentence where the repository, a device or a port can't be had; nothing is left running then
+ */
+export async function startDaemon(settings: DaemonSettings, logger: Logger): Promise<Daemon> {
+  // What has been started, to be ended in reverse order.
+  const running: (() => void | Promise<void>)[] = [];
+  const end = async (): Promise<void> => {
+    for (const stop of running.splice(0).reverse()) await stop();
+  };
+  try {
+    return await compose(settings, logger, running, end);
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+async function compose(
+  settings: DaemonSettings,
+  logger: Logger,
+  running: (() => void | Promise<void>)[],
+  end: () => Promise<void>,
+): Promise<Daemon> {
+  for (const warning of settings.warnings) logger.warn(warning);
+  const repository = new ModelRepository({
+    dir: settings.modelsDir,
+    control: settings.modelControl,
+    loadModels: settings.loadModels,
+    defaults: {
+      maxBatchSize: settings.maxBatchSizeDefault,
+      sloMs: settings.sloMsDefault,
+      queueItemsMax: settings.queueItemsMax,
+      queueBytesMax: settings.queueBytesMax,
+    },
+  });
+  const firstScan = await repository.scan();
+
+  const clock = new LiveClock();
+  const eventLoopDelay = new EventLoopDelay();
+  running.push(() => eventLoopDelay.stop());
+  const metrics = new Metrics({
+    version: VERSION,
+    nowUs: () => clock.nowUs(),
+    eventLoopDelay: () => eventLoopDelay.read(),
+    queues: () => engine.snapshot().models,
+    models: () => repository.index().map((entry) => ({ ...entry, ready: entry.state === "READY" })),
+  });
+  const gpuMetrics = new GpuMetrics(metrics.registry, {
+    intervalMs: settings.gpuMetricsIntervalMs,
+    onError: (reason) => logger.warn(reason),
+  });
+  running.push(() => gpuMetrics.stop());
+  const decisionLog =
+    settings.decisionLogFile === null
+      ? null
+      : openDecisionLog(settings.decisionLogFile, (error) => {
+          logger.error(`the decision log ends here: ${settings.decisionLogFile} can't be written: ${error.message}`);
+        });
+  if (decisionLog !== null) running.push(() => decisionLog.close());
+  const engine: Engine = new Engine({
+    clock,
+    scheduler: createScheduler({
+      fairness: settings.fairness,
+      bestEffortShareMin: settings.bestEffortShareMin,
+      tenantWeights: Object.fromEntries(Object.entries(settings.tenants).map(([name, { weight }]) => [name, weight])),
+      gatherUs: GATHER_US,
+    }),
+    observers: [
+      metrics.tallies,
+      ...(decisionLog === null ? [] : [decisionLog.log]),
+      { laneDown: (lane) => lifecycle.laneLost(lane) } satisfies EngineObserver,
+    ],
+  });
+
+  const choices = await chooseDevices(settings, logger);
+  const deviceIsCpu = choices.every(({ provider }) => provider.name === "cpu");
+  const shares = divideCores(
+    settings,
+    { onCpu: deviceIsCpu, needed: firstScan.models.some(({ settings: { device } }) => device !== "cpu") },
+    firstScan.models.some((version) => usesReplicas(version, deviceIsCpu)),
+  );
+  const lanes: LaneProcess[] = [];
+  for (const choice of choices) {
+    const lane = deviceText({ provider: choice.provider.name, index: choice.provider.deviceId });
+    const process = await LaneProcess.start({
+      lane,
+      provider: choice.provider,
+      deviceName: choice.name,
+      threads: shares.laneThreads,
+      cacheFolder: settings.profileCacheDir,
+      events: {
+        restarted: (device) => engine.addLane(device),
+        reloaded: ({ model, profiles }) => lifecycle.laneReloaded(lane, model, profiles),
+        dropped: (model, error) => lifecycle.laneDropped(lane, model, error.message),
+        progress: (model, activity) => lifecycle.loading(model, activity),
+        log: (level, message) => logger[level](message),
+      },
+    });
+    lanes.push(process);
+    running.push(() => process.close());
+  }
+  const replicas = new CpuReplicas({
+    cores: Math.max(1, shares.poolCores),
+    cacheFolder: settings.profileCacheDir,
+    events: {
+      restored: (model, device, profiles) => lifecycle.replicaRestored(model, device, profiles),
+      dropped: (model, lane, error) => lifecycle.laneDropped(lane, model, error.message),
+      progress: (model, activity) => lifecycle.loading(model, activity),
+      log: (level, message) => logger[level](message),
+    },
+  });
+  running.push(() => replicas.close());
+
+  let state: DaemonState = "starting";
+  const lifecycle: Lifecycle = new Lifecycle({
+    repository,
+    host: new EngineHost(engine),
+    lanes,
+    replicas,
+    control: settings.modelControl,
+    pollMs: settings.repositoryPollMs,
+    reprofile: settings.reprofile,
+    deviceIsCpu,
+    logger,
+    observer: {
+      servingChanged(name, version, serving) {
+        rpc.setServing({ model: `${name}/${version}` }, serving);
+        rpc.setServing({ model: name }, lifecycle.find(name, "").type === "ready");
+      },
+    },
+  });
+  running.push(() => lifecycle.close());
+  for (const lane of lanes) engine.addLane(lane.device);
+
+  const rpc = createRpcServer({
+    inference: new ShapedInference(engine, lifecycle),
+    catalog: lifecycle,
+    statistics: metrics.statistics,
+    observer: metrics.tallies,
+    logger,
+    settings: {
+      host: settings.host,
+      port: settings.grpcPort,
+      tls: settings.tls === null ? null : readTls(settings.tls),
+      messageBytesMax: settings.messageBytesMax,
+      inflightBytesMax: settings.inflightBytesMax,
+      replyMarginUs: Math.round(settings.replyMarginMs * 1000),
+      errors: settings.errorStyle,
+      bestEffortTenants: new Set(
+        Object.entries(settings.tenants).flatMap(([name, tenant]) => (tenant.bestEffortDefault ? [name] : [])),
+      ),
+      serverVersion: VERSION,
+    },
+  });
+  const http = new HttpServer({
+    metrics: () => metrics.text(),
+    readiness: () => ({
+      ready: state === "ready",
+      reason: state === "draining" ? "shutting down" : (lifecycle.activity ?? "starting"),
+    }),
+    status: () =>
+      daemonStatus({
+        version: VERSION,
+        state,
+        ports,
+        clock,
+        choices,
+        lanes,
+        shares,
+        lifecycle,
+        repository,
+        engine,
+        metrics,
+        eventLoopDelay,
+      }),
+  });
+  const { port: grpcPort } = await rpc.start();
+  running.push(() => rpc.stop());
+  const httpPort = await http.listen(settings.host, settings.httpPort);
+  running.push(() => http.close());
+  const ports = { grpc: grpcPort, http: httpPort };
+  void gpuMetrics.start();
+
+  const ready = lifecycle.start(firstScan).then(() => {
+    if (state !== "starting") return;
+    state = "ready";
+    rpc.setServing("daemon", true);
+  });
+  // Whoever waits for it learns of the failure; until somebody does it is no unhandled one.
+  ready.catch(() => undefined);
+
+  return {
+    grpcPort,
+    httpPort,
+    ready,
+    async stop(): Promise<boolean> {
+      state = "draining";
+      lifecycle.close();
+      const drained = await within(settings.drainTimeoutMs, Promise.all([rpc.drain(), engine.drain()]));
+      if (!drained) logger.warn(`${engine.snapshot().accepted} requests were not answered within drain_timeout_ms`);
+      await end();
+      return drained;
+    },
+  };
+}
+
+async function chooseDevices(settings: DaemonSettings, logger: Logger): Promise<DeviceChoice[]> {
+  const names = settings.devices === "auto" ? ["auto"] : settings.devices.map(deviceText);
+  const choices: DeviceChoice[] = [];
+  for (const name of names) {
+    const choice = await chooseDevice(name, { allowSoftwareGpu: settings.allowSoftwareGpu });
+    choices.push(choice);
+    const passedOver = choice.passedOver.map(({ provider, reason }) => `${provider}: ${reason}`);
+    logger.info(
+      { provider: choice.provider.name, device: choice.name, passed_over: passedOver },
+      `device: ${choice.name} (${choice.reason})`,
+    );
+  }
+  return choices;
+}
+
+function readTls({ certFile, keyFile, clientCaFile }: TlsFiles): RpcTls {
+  return {
+    certificateChain: readFileSync(certFile),
+    privateKey: readFileSync(keyFile),
+    clientCa: clientCaFile === null ? null : readFileSync(clientCaFile),
+  };
+}
+
+/** Whether the work was done in time. */
+async function within(limitMs: number, work: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, limitMs, false);
+  });
+  const done = await Promise.race([work.then(() => true), late]);
+  clearTimeout(timer);
+  return done;
+}

@@ -1,0 +1,446 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import { usesReplicas } from "../cores.ts";
+import type { Device } from "../engine/ports.ts";
+import { RepositoryError } from "../repository/errors.ts";
+import type { ModelVersion } from "../repository/model.ts";
+import type { ModelRepository, ScanResult } from "../repository/model-repository.ts";
+import type { CatalogEntry, ModelCatalog, ModelLookup, RepositoryAction, RepositoryParameter } from "../rpc/ports.ts";
+import type { ShapeProfiles } from "../scheduler/types.ts";
+import type {
+  LifecycleLogger,
+  LifecycleObserver,
+  LoadedOnLane,
+  LoadedReplicas,
+  ModelHost,
+  ModelLane,
+  ReplicaPool,
+} from "./ports.ts";
+import { effectiveSloUs, ServedModel } from "./served-model.ts";
+
+export interface LifecycleParts {
+  readonly repository: ModelRepository;
+  readonly host: ModelHost;
+  /** Device lanes; every model that is placed on the device is loaded on each. */
+  readonly lanes: readonly ModelLane[];
+  readonly replicas: ReplicaPool;
+  readonly control: "none" | "poll" | "explicit";
+  readonly pollMs: number;
+  readonly reprofile: boolean;
+  /** Whether the device lanes run on the CPU. */
+  readonly deviceIsCpu: boolean;
+  readonly observer: LifecycleObserver;
+  readonly logger: LifecycleLogger;
+}
+
+/** Nothing tells the lifecycle when a model's last request has ended; it looks at this interval. */
+const IDLE_CHECK_MS = 5;
+
+/**
+ * Brings models to lanes and takes them away again, as the repository's contents and operators ask, so that no request
+ * is lost: a version that takes over is ready before the one it replaces goes, and one that goes first answers its queue.
+ */
+export class Lifecycle implements ModelCatalog {
+  readonly #parts: LifecycleParts;
+  readonly #byKey = new Map<string, ServedModel>();
+  /** By name: what requests may ask for, ascending by version. */
+  readonly #byName = new Map<string, ServedModel[]>();
+  /** Changes are carried out one after another. */
+  #work: Promise<unknown> = Promise.resolve();
+  #poll: NodeJS.Timeout | undefined;
+  #started = false;
+  #closed = false;
+  #activity: string | null = null;
+
+  constructor(parts: LifecycleParts) {
+    this.#parts = parts;
+  }
+
+  /** What is being loaded now, in words; null when nothing is. */
+  get activity(): string | null {
+    return this.#activity;
+  }
+
+  get served(): readonly ServedModel[] {
+    return [...this.#byKey.values()];
+  }
+
+  /**
+   * Loads what the repository's first scan found; resolves when every model that can be served is.
+   *
+   * @throws RepositoryError where there is nothing to serve and nothing can come
+   */
+  async start(scan: ScanResult): Promise<void> {
+    const { control, pollMs } = this.#parts;
+    if (scan.emptyReason !== null && control === "none") {
+      this.#report(scan);
+      throw new RepositoryError("repository", scan.emptyReason);
+    }
+    if (scan.emptyReason !== null) this.#parts.logger.warn({}, scan.emptyReason);
+    await this.#inTurn(() => this.#apply(scan));
+    if (this.#byKey.size === 0 && control === "none") {
+      throw new RepositoryError("repository", "no model in the repository could be loaded: the reasons are above");
+    }
+    this.#started = true;
+    if (control === "poll") this.#armPoll(pollMs);
+  }
+
+  /** Stops looking for changes; models stay as they are. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#poll);
+  }
+
+  // What the wire asks.
+
+  find(name: string, version: string): ModelLookup {
+    const versions = this.#byName.get(name);
+    if (versions !== undefined) {
+      const served = version === "" ? versions.at(-1) : versions.find((one) => String(one.version.version) === version);
+      if (served !== undefined) {
+        if (served.lanes.size > 0) return { type: "ready", model: served };
+        return { type: "not-ready", reason: "its device is restarting", version: served.version };
+      }
+    }
+    return this.#notServed(name, version);
+  }
+
+  list(): readonly CatalogEntry[] {
+    return this.#parts.repository.index();
+  }
+
+  versions(name: string): readonly number[] {
+    return (this.#byName.get(name) ?? []).map((served) => served.version.version);
+  }
+
+  ready(): boolean {
+    return this.#started;
+  }
+
+  async load(name: string, parameters: ReadonlyMap<string, RepositoryParameter>): Promise<RepositoryAction> {
+    for (const parameter of parameters.keys()) {
+      const reason = `load parameter '${parameter}' is not supported: put files and config.yaml into the repository`;
+      return { ok: false, kind: "invalid", reason };
+    }
+    return await this.#change(name, () => this.#parts.repository.load(name), true);
+  }
+
+  async unload(name: string): Promise<RepositoryAction> {
+    return await this.#change(name, () => this.#parts.repository.unload(name), false);
+  }
+
+  /**
+   * To be called before a request of this shape is submitted: lanes that have no profile for the shape yet are given one
+   * that is guessed from the nearest they have.
+   */
+  announceShape(key: string, shape: string): void {
+    const { lanes, replicas, host } = this.#parts;
+    const served = this.#byKey.get(key);
+    if (served === undefined) return;
+    for (const lane of lanes) {
+      const profiles = served.lanes.has(lane.lane) ? lane.profilesFor(key, shape) : null;
+      if (profiles !== null) host.loaded(lane.lane, key, profiles);
+    }
+    const profiles = served.replicas.size > 0 ? replicas.profilesFor(key, shape) : null;
+    if (profiles !== null) for (const lane of served.replicas) host.loaded(lane, key, profiles);
+  }
+
+  // What lanes tell.
+
+  /** A lane died: nothing is loaded on it any more. The engine has been told by the device itself. */
+  laneLost(lane: string): void {
+    for (const served of this.#byKey.values()) {
+      served.lanes.delete(lane);
+      this.#tellServing(served);
+    }
+  }
+
+  /** A model is back on a lane that had died. */
+  laneReloaded(lane: string, key: string, profiles: ShapeProfiles): void {
+    const served = this.#byKey.get(key);
+    if (served === undefined) return;
+    served.lanes.set(lane, profiles);
+    this.#parts.host.loaded(lane, key, profiles);
+    this.#tellServing(served);
+  }
+
+  /** A replica is back after its process had died. */
+  replicaRestored(key: string, replica: Device, profiles: ShapeProfiles): void {
+    const served = this.#byKey.get(key);
+    if (served === undefined) return;
+    this.#parts.host.addLane(replica);
+    served.replicas.add(replica.lane);
+    this.laneReloaded(replica.lane, key, profiles);
+  }
+
+  /** A model could not be brought back to a lane; without any lane left it is unavailable. */
+  laneDropped(lane: string, key: string, reason: string): void {
+    const { logger, repository, host } = this.#parts;
+    const served = this.#byKey.get(key);
+    if (served === undefined) return;
+    served.lanes.delete(lane);
+    served.replicas.delete(lane);
+    logger.error({ model: key, lane, reason }, `${key} is lost on ${lane}: ${reason}`);
+    if (served.lanes.size > 0) return;
+    this.#forget(served);
+    host.removeModel(key);
+    repository.setState(key, "UNAVAILABLE", reason);
+  }
+
+  loading(key: string, activity: string): void {
+    this.#activity = `profiling ${key}: ${activity}`;
+  }
+
+  // Changes.
+
+  #notServed(name: string, version: string): ModelLookup {
+    const entries = this.#parts.repository.index().filter((entry) => entry.name === name);
+    const entry =
+      version === ""
+        ? (entries.find((one) => one.state === "LOADING") ?? entries.at(-1))
+        : (entries.find((one) => one.version === version) ?? entries.find((one) => one.version === ""));
+    if (entry === undefined) return { type: "unknown" };
+    const reason = entry.reason === "" ? `it is ${entry.state.toLowerCase()}` : entry.reason;
+    return { type: "not-ready", reason, version: null };
+  }
+
+  async #change(name: string, ask: () => Promise<ScanResult>, loads: boolean): Promise<RepositoryAction> {
+    const { control, repository } = this.#parts;
+    if (control !== "explicit") {
+      const reason = `explicit model load / unload is not allowed: model_control is '${control}', not 'explicit'`;
+      return { ok: false, kind: "refused", reason };
+    }
+    try {
+      await this.#inTurn(async () => this.#apply(await ask()));
+    } catch (error) {
+      if (!(error instanceof RepositoryError)) throw error;
+      return { ok: false, kind: error.kind === "unknown-model" ? "unknown" : "failed", reason: error.message };
+    }
+    if (!loads || this.#byName.has(name)) return { ok: true };
+    const failed = repository.index().find((entry) => entry.name === name && entry.state === "UNAVAILABLE");
+    return { ok: false, kind: "failed", reason: `failed to load '${name}': ${failed?.reason ?? "unknown reason"}` };
+  }
+
+  #armPoll(pollMs: number): void {
+    if (this.#closed) return;
+    this.#poll = setTimeout(() => {
+      void this.#inTurn(async () => this.#apply(await this.#parts.repository.scan()))
+        .catch((error: unknown) => {
+          this.#parts.logger.error({}, `the repository could not be read: ${(error as Error).message}`);
+        })
+        .finally(() => this.#armPoll(pollMs));
+    }, pollMs);
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const result = this.#work.then(change, change);
+    this.#work = result.catch(() => undefined);
+    return result;
+  }
+
+  async #apply(first: ScanResult): Promise<void> {
+    const leaving = new Set<string>();
+    // A version that fails to load may make the version policy pick another one, perhaps one that was about to leave.
+    for (let scan = first; ; scan = await this.#parts.repository.reconsider()) {
+      this.#report(scan);
+      for (const key of scan.removed) leaving.add(key);
+      let failed = false;
+      for (const version of [...scan.added, ...scan.changed]) {
+        leaving.delete(version.key);
+        if (!(await this.#load(version))) failed = true;
+      }
+      if (!failed) break;
+    }
+    for (const key of leaving) await this.#remove(key);
+  }
+
+  #report(scan: ScanResult): void {
+    const { logger } = this.#parts;
+    for (const warning of scan.warnings) logger.warn({}, warning);
+    for (const { name, version, reason } of scan.unavailable) {
+      const model = version === null ? name : `${name}/${version}`;
+      logger.error({ model, reason }, `${model} can't be served: ${reason}`);
+    }
+  }
+
+  async #load(version: ModelVersion): Promise<boolean> {
+    const { repository, logger, host } = this.#parts;
+    const { key } = version;
+    const before = this.#byKey.get(key);
+    if (before !== undefined && isDeepStrictEqual(before.asked, version)) {
+      repository.setState(key, "READY");
+      return true;
+    }
+    repository.setState(key, "LOADING");
+    this.#activity = `loading ${key}`;
+    try {
+      // The same version with other files: its requests wait in the queue while the lanes change over.
+      if (before !== undefined) {
+        this.#forget(before);
+        await this.#leaveLanes(before);
+      }
+      const served = await this.#place(version);
+      this.#byKey.set(key, served);
+      this.#publish(served);
+      repository.setState(key, "READY");
+      this.#tellServing(served);
+      logger.info(loadDetails(served), `${key} is ready`);
+      return true;
+    } catch (error) {
+      const reason = (error as Error).message;
+      if (before !== undefined) host.removeModel(key);
+      repository.setState(key, "UNAVAILABLE", reason);
+      logger.error({ model: key, reason }, `${key} can't be served: ${reason}`);
+      return false;
+    } finally {
+      this.#activity = null;
+    }
+  }
+
+  /** Loads a version where it belongs and announces it to the engine. */
+  async #place(asked: ModelVersion): Promise<ServedModel> {
+    const { lanes, host, replicas, reprofile } = this.#parts;
+    const { device } = asked.settings;
+    let version = asked;
+    const loaded: [lane: ModelLane, on: LoadedOnLane][] = [];
+    if (device !== "cpu") {
+      for (const lane of lanes) {
+        let on = await lane.load(version, { reprofile });
+        if (version.batched && on.unbatchedOutputs.length > 0) {
+          version = this.#unbatched(version, on.unbatchedOutputs);
+          on = await lane.load(version, { reprofile });
+        }
+        loaded.push([lane, on]);
+      }
+    }
+    let pool: LoadedReplicas | null = null;
+    if (usesReplicas(version, this.#parts.deviceIsCpu)) {
+      const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
+      this.#activity = `loading ${version.key} on CPU replicas`;
+      pool = await replicas.load(version, sloUs, { reprofile });
+      if (version.batched && pool.unbatchedOutputs.length > 0) {
+        version = this.#unbatched(version, pool.unbatchedOutputs);
+        pool = await replicas.load(version, sloUs, { reprofile });
+      }
+    }
+    const profiles = (loaded[0]?.[1] ?? pool)!.profiles;
+    const served = new ServedModel(asked, version, effectiveSloUs(version, profiles));
+    host.addModel(served.spec());
+    for (const [lane, on] of loaded) {
+      served.lanes.set(lane.lane, on.profiles);
+      host.loaded(lane.lane, version.key, on.profiles);
+      this.#reportCold(version.key, on);
+    }
+    if (pool !== null) {
+      served.replicaSummary = pool.summary;
+      served.replicaThreads = pool.threadsEach;
+      for (const replica of pool.devices) {
+        served.lanes.set(replica.lane, pool.profiles);
+        served.replicas.add(replica.lane);
+        host.addLane(replica);
+        host.loaded(replica.lane, version.key, pool.profiles);
+      }
+      this.#reportCold(version.key, pool);
+    }
+    return served;
+  }
+
+  #unbatched(version: ModelVersion, outputs: readonly string[]): ModelVersion {
+    const names = outputs.map((name) => `'${name}'`).join(", ");
+    this.#parts.logger.warn(
+      { model: version.key },
+      `${version.key}: the first dimension of output ${names} is not the batch's, so requests can't share a batch: it runs them one by one`,
+    );
+    return { ...version, batched: false, maxBatchSize: 1, settings: { ...version.settings, buckets: null } };
+  }
+
+  #reportCold(key: string, on: LoadedOnLane): void {
+    for (const { shape, message } of on.coldShapes) {
+      this.#parts.logger.warn({ model: key, shape }, `${key}: shape ${shape} could not be warmed: ${message}`);
+    }
+  }
+
+  async #remove(key: string): Promise<void> {
+    const { repository, logger, host } = this.#parts;
+    const served = this.#byKey.get(key);
+    if (served === undefined) {
+      repository.setState(key, "UNKNOWN");
+      return;
+    }
+    repository.setState(key, "UNLOADING");
+    this.#forget(served);
+    await this.#idle(key);
+    host.removeModel(key);
+    await this.#leaveLanes(served);
+    repository.setState(key, "UNKNOWN");
+    logger.info({ model: key }, `${key} is unloaded`);
+  }
+
+  async #leaveLanes(served: ServedModel): Promise<void> {
+    const { lanes, host, replicas } = this.#parts;
+    const { key } = served.version;
+    for (const lane of served.replicas) await host.removeLane(lane);
+    if (served.replicas.size > 0) await replicas.unload(key);
+    for (const lane of lanes) {
+      if (!served.lanes.has(lane.lane)) continue;
+      host.unloaded(lane.lane, key);
+      await this.#idleOn(lane.lane, key);
+      await lane.unload(key);
+    }
+    served.lanes.clear();
+    served.replicas.clear();
+  }
+
+  async #idle(key: string): Promise<void> {
+    while (!this.#parts.host.isIdle(key)) await delay(IDLE_CHECK_MS);
+  }
+
+  async #idleOn(lane: string, key: string): Promise<void> {
+    while (this.#parts.host.executes(lane, key)) await delay(IDLE_CHECK_MS);
+  }
+
+  /** Requests may ask for it from now on. */
+  #publish(served: ServedModel): void {
+    const { name } = served.version;
+    const others = (this.#byName.get(name) ?? []).filter((one) => one.version.key !== served.version.key);
+    this.#byName.set(
+      name,
+      [...others, served].sort((a, b) => a.version.version - b.version.version),
+    );
+  }
+
+  /** Requests may not ask for it any more; those that have are still answered. */
+  #forget(served: ServedModel): void {
+    const { key, name, version } = served.version;
+    this.#byKey.delete(key);
+    const rest = (this.#byName.get(name) ?? []).filter((one) => one !== served);
+    if (rest.length > 0) this.#byName.set(name, rest);
+    else this.#byName.delete(name);
+    this.#parts.observer.servingChanged(name, version, false);
+  }
+
+  #tellServing(served: ServedModel): void {
+    const { key, name, version } = served.version;
+    if (this.#byKey.get(key) !== served) return;
+    this.#parts.observer.servingChanged(name, version, served.lanes.size > 0);
+  }
+}
+
+function loadDetails(served: ServedModel): object {
+  const { version, sloUs, lanes } = served;
+  const inMs = (kind: "device" | "replica"): Record<string, number> | undefined => {
+    const profile = served.profile(kind);
+    if (profile === null) return undefined;
+    return Object.fromEntries(profile.map(({ bucket, us }) => [bucket, us / 1000]));
+  };
+  return {
+    model: version.key,
+    lanes: [...lanes.keys()],
+    max_batch_size: version.maxBatchSize,
+    slo_ms: sloUs / 1000,
+    slo_from: version.settings.sloMs === null ? "max(100 ms, 4 × l(1))" : "settings",
+    profile_ms: inMs("device"),
+    replica_profile_ms: inMs("replica"),
+    replicas: served.replicaSummary ?? undefined,
+  };
+}

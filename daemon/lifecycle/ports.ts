@@ -1,0 +1,65 @@
+/** What the lifecycle of models needs from lanes and replicas; `device/` and `cpu/` provide it. */
+import type { Device } from "../engine/ports.ts";
+import type { ModelVersion } from "../repository/model.ts";
+import type { ModelSpec, ShapeProfiles } from "../scheduler/types.ts";
+
+/** A model that can execute on a lane. */
+export interface LoadedOnLane {
+  readonly profiles: ShapeProfiles;
+  /** Whether the profiles were measured at an earlier start. */
+  readonly fromCache: boolean;
+  /** Shapes that were to be warmed and could not be. */
+  readonly coldShapes: readonly { readonly shape: string; readonly message: string }[];
+  /** Outputs whose first dimension is not the batch's: such a model has to be loaded as one without a batch dimension. */
+  readonly unbatchedOutputs: readonly string[];
+}
+
+/** A device lane on which models are loaded. Loads go one after another; executions go on meanwhile. */
+export interface ModelLane {
+  readonly lane: string;
+  load(version: ModelVersion, options: { readonly reprofile: boolean }): Promise<LoadedOnLane>;
+  unload(key: string): Promise<void>;
+  /** All profiles with one for `shape` added, where the lane had none for it; null where nothing is new. */
+  profilesFor(key: string, shape: string): ShapeProfiles | null;
+}
+
+/** A model's CPU replicas: each is a lane on which nothing else is loaded. */
+export interface LoadedReplicas extends LoadedOnLane {
+  /** Each to be taken into service; a replica that is lost comes back by `ReplicaEvents`. */
+  readonly devices: readonly Device[];
+  readonly threadsEach: number;
+  /** What was tried and why this split was kept, in words. */
+  readonly summary: string;
+}
+
+/** CPU replicas of any number of models. */
+export interface ReplicaPool {
+  load(version: ModelVersion, sloUs: number | null, options: { readonly reprofile: boolean }): Promise<LoadedReplicas>;
+  unload(key: string): Promise<void>;
+  profilesFor(key: string, shape: string): ShapeProfiles | null;
+}
+
+/** The engine as the lifecycle drives it. */
+export interface ModelHost {
+  addModel(spec: ModelSpec): void;
+  removeModel(key: string): void;
+  addLane(device: Device): void;
+  removeLane(lane: string): Promise<void>;
+  loaded(lane: string, key: string, profiles: ShapeProfiles): void;
+  unloaded(lane: string, key: string): void;
+  /** Whether nothing of the model is queued or executing. */
+  isIdle(key: string): boolean;
+  /** Whether the lane is executing a batch of the model. */
+  executes(lane: string, key: string): boolean;
+}
+
+/** What others want to know of a model's state; called after it has changed. */
+export interface LifecycleObserver {
+  servingChanged(name: string, version: number, serving: boolean): void;
+}
+
+export interface LifecycleLogger {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}

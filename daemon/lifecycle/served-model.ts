@@ -1,0 +1,68 @@
+import type { ModelVersion } from "../repository/model.ts";
+import type { ModelSpec, Profile, ShapeProfiles } from "../scheduler/types.ts";
+
+const SLO_DEFAULT_US = 100_000;
+/** The SLO of a model that states none is at least this many times its execution time for one item. */
+const SLO_EXECUTIONS = 4;
+
+/** A model version that is served, or on its way there. */
+export class ServedModel {
+  /** As the repository asked for it. */
+  readonly asked: ModelVersion;
+  /** The interface as it is served: where an output turned out to have no batch dimension, that of the unbatched model. */
+  readonly version: ModelVersion;
+  readonly sloUs: number;
+  /** Lanes that hold it now, with the profiles they have for it. */
+  readonly lanes: Map<string, ShapeProfiles> = new Map();
+  /** Of these, the replicas. */
+  readonly replicas: Set<string> = new Set();
+  /** Intra-op threads of each replica; 0 without replicas. */
+  replicaThreads = 0;
+  /** How it runs on replicas, in words. */
+  replicaSummary: string | null = null;
+
+  constructor(asked: ModelVersion, version: ModelVersion, sloUs: number) {
+    this.asked = asked;
+    this.version = version;
+    this.sloUs = sloUs;
+  }
+
+  get placement(): "device" | "replica" | "both" | "none" {
+    if (this.lanes.size === 0) return "none";
+    if (this.replicas.size === 0) return "device";
+    return this.replicas.size === this.lanes.size ? "replica" : "both";
+  }
+
+  /** The profile of its first shape on its first lane of a kind. */
+  profile(kind: "device" | "replica"): Profile | null {
+    for (const [lane, profiles] of this.lanes) {
+      if (this.replicas.has(lane) === (kind === "replica")) return firstProfile(profiles);
+    }
+    return null;
+  }
+
+  spec(): ModelSpec {
+    const { key, maxBatchSize, settings } = this.version;
+    return {
+      model: key,
+      maxBatch: maxBatchSize,
+      sloUs: this.sloUs,
+      weight: settings.weight,
+      minShare: settings.minShare,
+      shedImplicit: settings.shedImplicit,
+      queueItemsMax: settings.queueItemsMax,
+      queueBytesMax: settings.queueBytesMax,
+    };
+  }
+}
+
+export function firstProfile(profiles: ShapeProfiles): Profile | null {
+  return Object.values(profiles)[0] ?? null;
+}
+
+/** The SLO that a model states, or one that leaves room for several executions of a single item. */
+export function effectiveSloUs(version: ModelVersion, profiles: ShapeProfiles): number {
+  if (version.settings.sloMs !== null) return Math.round(version.settings.sloMs * 1000);
+  const singleUs = firstProfile(profiles)?.[0]?.us ?? 0;
+  return Math.max(SLO_DEFAULT_US, SLO_EXECUTIONS * singleUs);
+}
