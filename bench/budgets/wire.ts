@@ -1,12 +1,70 @@
-/** The wire's budgets, from the wire benchmark's result. */
+/** The wire's budgets: the wire benchmark against a daemon that serves models which do nothing. */
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import type { BudgetLine } from "./budget.ts";
+import { noop } from "../../models/onnx/tiny.ts";
+import { DaemonProcess } from "../live/daemon-process.ts";
+import { figure } from "../report/format.ts";
+import { atLeast, type BudgetLine } from "./budget.ts";
 
-/** Runs the wire benchmark in a process of its own. */
-export async function wireBudgets(_folder: string): Promise<BudgetLine[]> {
-  void [spawn, readFileSync, path, fileURLToPath];
-  return [];
+const BENCH = fileURLToPath(new URL("../wire-bench.js", import.meta.url));
+const READY_MS = 60_000;
+/** Bytes of a request's tensor, a model for each: profiles and warm-up want shapes that are fixed. */
+const SIZES = [64, 12_288] as const;
+const FP32_BYTES = 4;
+
+/** The part of the wire benchmark's result that the budgets are about. */
+interface WireResult {
+  readonly sizes: readonly {
+    readonly requests_per_s: Readonly<Record<string, { readonly median: number }>>;
+    readonly ratios: { readonly unary_to_bare_echo: number; readonly sdk_stream_to_sdk_unary: number };
+  }[];
+}
+
+/** @param folder takes the models, the daemon's log and the benchmark's result */
+export async function wireBudgets(folder: string): Promise<BudgetLine[]> {
+  const models = path.join(folder, "noop-models");
+  for (const bytes of SIZES) {
+    const version = path.join(models, modelOf(bytes), "1");
+    mkdirSync(version, { recursive: true });
+    writeFileSync(path.join(version, "model.onnx"), noop(bytes / FP32_BYTES));
+  }
+  const daemon = await DaemonProcess.start({ models, logFile: path.join(folder, "wire.log"), readyMs: READY_MS });
+  try {
+    const lines: BudgetLine[] = [];
+    for (const bytes of SIZES) lines.push(...(await measure(daemon.grpcAddress, bytes, folder)));
+    return lines;
+  } finally {
+    await daemon.stop();
+  }
+}
+
+async function measure(target: string, bytes: number, folder: string): Promise<BudgetLine[]> {
+  const json = path.join(folder, `wire-${bytes}.json`);
+  const args = ["--target", target, "--model", modelOf(bytes), "--sizes", String(bytes), "--json", json];
+  const child = spawn(process.execPath, [BENCH, ...args], { stdio: ["ignore", "ignore", "inherit"] });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", resolve);
+  });
+  if (code !== 0) throw new Error(`the wire benchmark ended with ${code}`);
+  const [size] = (JSON.parse(readFileSync(json, "utf8")) as WireResult).sizes;
+  if (size === undefined) throw new Error(`the wire benchmark measured nothing at ${bytes} B`);
+  const { ratios, requests_per_s } = size;
+  const rates = Object.entries(requests_per_s).map(([name, { median }]) => `${name} ${figure(median)}/s`);
+  return [
+    atLeast(
+      `unary throughput, no-op model, ${bytes} B`,
+      75,
+      "% of a bare echo",
+      100 * ratios.unary_to_bare_echo,
+      rates.join(", "),
+    ),
+    atLeast(`SDK over streams, ${bytes} B`, 4, "× unary", ratios.sdk_stream_to_sdk_unary),
+  ];
+}
+
+function modelOf(bytes: number): string {
+  return `noop${bytes}`;
 }

@@ -4,6 +4,7 @@ import { createWriteStream, mkdirSync, type WriteStream } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import { fetchStatus } from "../load/daemon-status.ts";
@@ -23,6 +24,8 @@ export interface DaemonOptions {
 /** The daemon did not start, or is gone; the message holds the end of what it said. */
 export class DaemonError extends Error {}
 
+/** The daemon of the same build as this. */
+const MAIN = fileURLToPath(new URL("../../daemon/main.js", import.meta.url));
 const HOST = "127.0.0.1";
 const POLL_MS = 200;
 const LAST_LINES = 15;
@@ -53,8 +56,7 @@ export class DaemonProcess {
     // The status is to be had before the daemon says where, so its port is chosen here.
     const httpPort = await freePort();
     const ports = ["--host", HOST, "--grpc-port", "0", "--http-port", String(httpPort)];
-    const launcher = path.join(PACKAGE_ROOT, "bin", "slackline.mjs");
-    const args = [launcher, "serve", "--models", models, ...ports, ...flags];
+    const args = [MAIN, "--models", models, ...ports, ...flags];
     const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", "pipe", "pipe"] });
     // A daemon must not outlive whoever started it here.
     const killChild = (): void => void child.kill("SIGKILL");

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { DaemonError, DaemonProcess } from "../live/daemon-process.ts";
+import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 import type { LoadProgress } from "../load/load-run.ts";
 import { type LoadTest, loadTest } from "../load/load-test.ts";
 import { TargetError } from "../load/sdk-target.ts";
@@ -21,7 +22,6 @@ const LAG_MS_MAX = 10;
 /** Time for loading and profiling all sample models on a slow machine. */
 const READY_MS = 150_000;
 const FOLDER: string = path.join(PACKAGE_ROOT, ".cache", "quickstart");
-const MODELS: string = path.join(PACKAGE_ROOT, "models", "repository");
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -57,7 +57,7 @@ async function main(signal: AbortSignal): Promise<number> {
   await makeSampleModels((line) => say(`  ${line}`));
   say("Daemon");
   const daemon = await DaemonProcess.start({
-    models: MODELS,
+    models: SAMPLE_REPOSITORY,
     logFile: path.join(FOLDER, "daemon.log"),
     readyMs: READY_MS,
     onActivity: (activity) => say(`  ${activity}`),
