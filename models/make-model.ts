@@ -1,4 +1,5 @@
-import { copyFile, mkdir, open, rename } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { copyFile, mkdir, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { externalizeWeights } from "./onnx/external-weights.ts";
 import { writeModel } from "./onnx/write-model.ts";
@@ -29,12 +30,17 @@ export async function makeModel(sample: SampleModel, folder: string): Promise<vo
 
 async function writeWhole(file: string, pieces: readonly Uint8Array[]): Promise<void> {
   // Beside the version's folder, so that nothing half-written is taken for a part of the model.
-  const temporary = path.join(path.dirname(file), "..", `.${path.basename(file)}.${process.pid}`);
-  const handle = await open(temporary, "w");
+  const temporary = path.join(path.dirname(file), "..", `.${path.basename(file)}.${randomUUID()}`);
   try {
-    for (const piece of pieces) await handle.writeFile(piece);
-  } finally {
-    await handle.close();
+    const handle = await open(temporary, "w");
+    try {
+      for (const piece of pieces) await handle.writeFile(piece);
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
   }
-  await rename(temporary, file);
 }
