@@ -21,4 +21,5 @@ export type {
   TensorMetadata,
 } from "./server-info.ts";
 export { type Tensor, tensor, toStrings } from "./tensor.ts";
+export { inferTyped, type OutputTypes, type TypedInferOptions, type TypedInferResult } from "./typed.ts";
 export type { ParameterValue } from "./wire/request.ts";

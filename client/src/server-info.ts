@@ -1,5 +1,6 @@
 /** What servers say about themselves and their models, with numbers as numbers. */
 import { type Datatype, isDatatype } from "./datatypes.ts";
+import { SlacklineError } from "./errors.ts";
 import type { InferStatistics__Output } from "./generated/inference/InferStatistics.ts";
 import type {
   ModelMetadataResponse__Output,
@@ -76,7 +77,12 @@ export interface ModelStatistics {
 }
 
 function tensorMetadata({ name, datatype, shape }: WireTensorMetadata): TensorMetadata {
-  if (!isDatatype(datatype)) throw new Error(`tensor '${name}' has the unknown datatype '${datatype}'`);
+  if (!isDatatype(datatype)) {
+    throw new SlacklineError(
+      "INTERNAL",
+      `the server declares tensor '${name}' with the unknown datatype '${datatype}'`,
+    );
+  }
   return { name, datatype, shape: shape.map(Number) };
 }
 
