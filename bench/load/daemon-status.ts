@@ -76,7 +76,7 @@ export function deviceFigures(before: DaemonStatus, after: DaemonStatus): Record
       busy_share: share(busyUs.deadline + busyUs.fill + busyUs.share, windowUs),
       best_effort_share: share(busyUs.fill + busyUs.share, windowUs),
       executions,
-      batch_size_mean: share(items, executions),
+      batch_size_mean: executions === 0 ? 0 : items / executions,
       padding_share: share(slots - items, slots),
     };
   }
@@ -122,6 +122,7 @@ function total(status: DaemonStatus, name: string, of: (model: ModelStatus) => n
   return sum;
 }
 
+/** At most 1: an execution that began before the window is counted whole in it. */
 function share(part: number, whole: number): number {
-  return whole > 0 ? part / whole : 0;
+  return whole > 0 ? Math.min(1, part / whole) : 0;
 }

@@ -129,7 +129,7 @@ function profileChart(models: readonly ModelFacts[]): string {
     (bucket) => `<text x="${x.at(bucket)}" y="${height + 20}" text-anchor="middle" class="faint">${bucket}</text>`,
   );
   const ends = spread(
-    shown.map(({ profileMs }) => y.at(profileMs.at(-1)![1])),
+    shown.map(({ profileMs }) => ({ x: x.at(profileMs.at(-1)![0]), y: y.at(profileMs.at(-1)![1]) })),
     15,
   );
   const lines = shown.map(({ name, profileMs }, i) => {
@@ -155,15 +155,16 @@ function xAxis(axis: LogAxis, height: number, unit: string): string {
     .join("");
 }
 
-/** Moves labels apart where they would overlap, keeping their order. */
-function spread(positions: readonly number[], gap: number): number[] {
-  const order = positions.map((_, i) => i).sort((a, b) => positions[a]! - positions[b]!);
-  const moved = [...positions];
-  order.forEach((index, rank) => {
-    const above = order[rank - 1];
-    if (above !== undefined) moved[index] = Math.max(moved[index]!, moved[above]! + gap);
+/** The heights of labels, moved apart where they stand above each other. */
+function spread(labels: readonly { readonly x: number; readonly y: number }[], gap: number): number[] {
+  const heights = labels.map(({ y }) => y);
+  const fromTop = labels.map((_, i) => i).sort((a, b) => heights[a]! - heights[b]!);
+  fromTop.forEach((label, rank) => {
+    for (const above of fromTop.slice(0, rank)) {
+      if (labels[above]!.x === labels[label]!.x) heights[label] = Math.max(heights[label]!, heights[above]! + gap);
+    }
   });
-  return moved;
+  return heights;
 }
 
 function r(value: number): number {

@@ -33,6 +33,16 @@ function progressNote({ phase, total, outstanding }: LoadProgress): string {
   return `${count(on_time)} on time, ${count(late)} late, ${count(shed)} shed, ${count(outstanding)} waiting, ${count(best_effort.answered)} best effort`;
 }
 
+/** What the daemon does, without the buckets and shapes of each model ("profiling ranker/1: bucket 8"). */
+function modelByModel(tell: (activity: string) => void): (activity: string) => void {
+  let last = "";
+  return (activity) => {
+    const [step] = activity.split(":", 1);
+    if (step !== last) tell(step!);
+    last = step!;
+  };
+}
+
 async function drive(daemon: DaemonProcess, scenario: Scenario, signal: AbortSignal): Promise<LoadTest> {
   const progress = progressOn(process.stdout, "  load");
   return loadTest({
@@ -60,7 +70,7 @@ async function main(signal: AbortSignal): Promise<number> {
     models: SAMPLE_REPOSITORY,
     logFile: path.join(FOLDER, "daemon.log"),
     readyMs: READY_MS,
-    onActivity: (activity) => say(`  ${activity}`),
+    onActivity: modelByModel((activity) => say(`  ${activity}`)),
   });
   try {
     const status = await daemon.status();
