@@ -44,6 +44,7 @@ export function deriveVersion(
     problems.push(config.problemAt(at, message));
   };
 
+  checkDatatypes(declared, config, problem);
   const shaped = withConfiguredShapes(declared, config, problem);
   const interfaces = decideBatching(shaped, written.batched);
   if ("problem" in interfaces) {
@@ -92,6 +93,14 @@ export function deriveVersion(
 
 type Report = (at: readonly (string | number)[], message: string) => void;
 
+function checkDatatypes(declared: DeclaredInterface, config: ModelConfig, problem: Report): void {
+  for (const { name, datatype } of [...declared.inputs, ...declared.outputs]) {
+    const stated = Object.hasOwn(config.datatypes, name) ? config.datatypes[name] : datatype;
+    if (stated !== datatype)
+      problem(["datatypes", name], `states ${stated}, but '${name}' is ${datatype} in the ONNX file`);
+  }
+}
+
 /**
  * Applies `shapes`: item shapes that close dimensions which the file leaves open. A shape may also be written in full,
  * with the first dimension, where the model is not asserted to be batched.
@@ -110,7 +119,7 @@ function withConfiguredShapes(declared: DeclaredInterface, config: ModelConfig, 
     const unbatched = config.written.batched === false;
     const open = shape.map((dim) => (dim === -1 ? null : dim));
     if (tensor.dims === null) return { ...tensor, dims: unbatched ? open : [batchSymbolOf(declared), ...open] };
-    const isFull = unbatched || shape.length === tensor.dims.length;
+    const isFull = unbatched || (config.written.batched === undefined && shape.length === tensor.dims.length);
     const known = isFull ? tensor.dims : tensor.dims.slice(1);
     const fits =
       known.length === shape.length &&

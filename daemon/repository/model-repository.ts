@@ -49,7 +49,7 @@ export interface ScanResult {
   readonly unavailable: readonly Unavailable[];
   /** Keys of versions whose files are new or changing; the next scan looks at them again. */
   readonly settling: readonly string[];
-  /** What is wrong in the models' configuration files, in full; these models are in `unavailable` too. */
+  /** What is wrong in the models' `config.yaml` files, in full; these models are in `unavailable` too. */
   readonly configProblems: readonly ConfigProblem[];
   /** Sentences to log; only those that the last scan did not have. */
   readonly warnings: readonly string[];

@@ -43,6 +43,6 @@ export interface ModelSettings {
   readonly minShare: number;
   readonly shedImplicit: boolean;
   readonly bestEffortDefault: boolean;
-  /** Dimension values with which to warm and profile a model whose non-batch dimensions vary, by input name. */
+  /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */
   readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
 }

@@ -7,7 +7,7 @@ import { deriveVersion, type ModelDefaults } from "./derive-version.ts";
 import { VersionError } from "./errors.ts";
 import { type InspectedVersion, inspectVersion } from "./inspect-version.ts";
 import type { ModelVersion } from "./model.ts";
-import { CONFIG_FILE, type ModelConfig, readModelConfig } from "./model-config.ts";
+import { CONFIG_FILE, CONFIG_FILES, type ModelConfig, readModelConfig } from "./model-config.ts";
 import { fileSignature, folderSignature } from "./version-files.ts";
 import type { VersionPolicy } from "./written-config.ts";
 
@@ -31,6 +31,7 @@ export interface ScannedModel {
   readonly reason: string | null;
   /** Folder or configuration can't be read right now: what is served of the model says more than this scan. */
   readonly isUncertain: boolean;
+  /** Those of its `config.yaml`; a `config.pbtxt` may well describe a model that is not meant for us. */
   readonly configProblems: readonly ConfigProblem[];
   readonly warnings: readonly string[];
   /** For the next scan of the same model. */
@@ -90,10 +91,11 @@ export async function scanModel(
     const stats = await stat(path.join(root, String(version))).catch(() => null);
     if (stats === null || stats.isDirectory()) versions.push(version);
   }
-  const hasConfig = entries.includes(CONFIG_FILE);
-  if (versions.length === 0 && !hasConfig) return null;
+  const configFiles = CONFIG_FILES.filter((file) => entries.includes(file));
+  if (versions.length === 0 && configFiles.length === 0) return null;
 
-  const configSignature = hasConfig ? await fileSignature(path.join(root, CONFIG_FILE)) : "";
+  const signatures = configFiles.map(async (file) => `${file} ${await fileSignature(path.join(root, file))}`);
+  const configSignature = (await Promise.all(signatures)).join("\n");
   const config = await readModelConfig(name, root, entries);
   const scanned: ScannedVersion[] = [];
   const memories = new Map<number, VersionMemory>();
@@ -114,10 +116,10 @@ export async function scanModel(
       config.problems.length > 0
         ? config.problems.map(formatProblem).join("; ")
         : versions.length === 0
-          ? `${name} has no version: expected ${name}/1/model.onnx; found ${found.join(", ")}`
+          ? `${name} has no version: expected ${name}/1/${config.modelFile}; found ${found.join(", ")}`
           : null,
     isUncertain: config.problems.length > 0,
-    configProblems: config.problems,
+    configProblems: config.problems.filter(({ source }) => source.endsWith(`/${CONFIG_FILE}`)),
     warnings: config.warnings,
     memory: { configSignature, versions: memories },
   };
@@ -135,11 +137,11 @@ interface VersionScan {
 }
 
 async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
-  const { name, root, folder, version, known, options } = scan;
+  const { name, root, folder, version, config, known, options } = scan;
   const shown = `${name}/${version}`;
   let signature: string;
   try {
-    signature = await folderSignature(folder);
+    signature = `${config.modelFile}\n${await folderSignature(folder)}`;
   } catch (error) {
     const reason =
       error instanceof VersionError ? `${shown} ${error.message}` : `${shown} can't be read: ${fileErrorText(error)}`;
@@ -152,11 +154,11 @@ async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
 
   let files = unchanged ? known.files : null;
   if (files === null) {
-    files = await inspectVersion(root, folder, shown, "model.onnx").catch((error: unknown) =>
+    files = await inspectVersion(root, folder, shown, config.modelFile).catch((error: unknown) =>
       error instanceof VersionError ? error : new VersionError(`${shown} can't be read: ${fileErrorText(error)}`),
     );
     // Changed while it was read: what was read may be half of each.
-    const after = await folderSignature(folder).catch(() => "");
+    const after = `${config.modelFile}\n${await folderSignature(folder).catch(() => "")}`;
     if (after !== signature) {
       if (options.settle) return { signature: after, ...settling };
       files = files instanceof VersionError ? files : new VersionError(`${shown} changed while it was read`);
@@ -169,10 +171,10 @@ function outcomeOf(
   { name, version, config, options }: VersionScan,
   files: InspectedVersion | VersionError,
 ): ScannedVersion {
-  if (files instanceof VersionError) return { version, state: "broken", reason: files.message };
-  if (config.problems.length > 0) {
-    return { version, state: "broken", reason: config.problems.map(formatProblem).join("; ") };
-  }
+  const reasons = config.problems.map(formatProblem);
+  if (files instanceof VersionError) reasons.push(files.message);
+  if (files instanceof VersionError || reasons.length > 0)
+    return { version, state: "broken", reason: reasons.join("; ") };
   const { path: file, hash, declared } = files;
   const derived = deriveVersion({ name, version, path: file, hash }, declared, config, options.defaults);
   if (!derived.ok) return { version, state: "broken", reason: derived.problems.map(formatProblem).join("; ") };

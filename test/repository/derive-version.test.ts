@@ -25,6 +25,8 @@ function derive(
   assert.deepEqual(file.problems.map(formatProblem), []);
   const config = {
     written: file.value ?? {},
+    datatypes: {},
+    modelFile: "model.onnx",
     problems: file.problems,
     warnings: [],
     problemAt: file.problemAt,
