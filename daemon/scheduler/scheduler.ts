@@ -438,7 +438,9 @@ export class CentralScheduler implements Scheduler {
   #arm(nowUs: number): void {
     let atUs = Math.min(this.#sweepAtUs, this.#expiries.nextUs());
     for (const lane of this.#registry.lanes) {
-      const laneUs = lane.running === null ? lane.lookAgainUs : lane.running.stageAtUs;
+      // A free lane looks again only while something is queued: nothing else would move that time on.
+      const idleUs = this.#requests.size > 0 ? lane.lookAgainUs : NEVER;
+      const laneUs = lane.running === null ? idleUs : lane.running.stageAtUs;
       if (laneUs < atUs) atUs = laneUs;
     }
     if (atUs >= this.#armedUs) return;
