@@ -63,6 +63,9 @@ export function deriveVersion(
   if (written.device === "gpu" && typeof written.replicas === "number" && written.replicas > 0) {
     problem(["replicas"], "has a meaning only with device: cpu or auto; here it is gpu");
   }
+  if (written.device === "cpu" && written.replicas === 0) {
+    problem(["replicas"], "is 0, but device: cpu leaves the model no other place");
+  }
   if (problems.length > 0) return { ok: false, problems };
 
   const settings: ModelSettings = {

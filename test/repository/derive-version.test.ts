@@ -271,6 +271,12 @@ const CONTRADICTIONS: readonly {
     problems: ["m/config.yaml:2:11: replicas: has a meaning only with device: cpu or auto; here it is gpu"],
   },
   {
+    yaml: "device: cpu\nreplicas: 0",
+    inputs: { x: ["n"] },
+    outputs: { y: ["n"] },
+    problems: ["m/config.yaml:2:11: replicas: is 0, but device: cpu leaves the model no other place"],
+  },
+  {
     yaml: "weight: 1",
     inputs: { x: null },
     outputs: { y: ["n"] },
