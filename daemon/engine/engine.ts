@@ -193,11 +193,8 @@ export class Engine implements Inference {
   cancel(id: RequestId): void {
     const request = this.#requests.get(id);
     if (request === undefined || request.reply === null) return;
+    // It stays known until the scheduler has heard of it: by then it may be in a batch.
     request.reply = null;
-    const nowUs = this.#clock.nowUs();
-    for (const observer of this.#observers) observer.cancelled?.(request, request.started, nowUs);
-    // A queued request stays known until the scheduler has taken it out of its queue: it may be in a batch by then.
-    if (request.started) this.#forget(request);
     this.#post({ type: "cancel", id }, null);
   }
 
@@ -268,7 +265,7 @@ export class Engine implements Inference {
     for (const effect of effects) if (effect.type !== "start") this.#carryOut(effect, nowUs);
     if (event?.type === "cancel") {
       const request = this.#requests.get(event.id);
-      if (request !== undefined && !request.started) this.#unqueue(request);
+      if (request !== undefined) this.#withdraw(request, nowUs);
     }
   }
 
@@ -385,10 +382,11 @@ export class Engine implements Inference {
   #finish(finished: Finished): void {
     const { execution, endedUs } = finished;
     const { plan, requests } = execution;
+    for (const request of requests) if (request.reply === null) this.#withdraw(request, endedUs);
     if (finished.lane === null) {
       const { reason } = finished;
       for (const observer of this.#observers) observer.lost?.(execution, reason, endedUs);
-      for (const request of requests) this.#answer(request, { type: "lost", reason });
+      for (const request of requests) if (request.reply !== null) this.#answer(request, { type: "lost", reason });
       return;
     }
     const { lane, result } = finished;
@@ -408,7 +406,11 @@ export class Engine implements Inference {
   // Ends of requests.
 
   #shed(request: PendingRequest, cause: ShedCause, detail: ShedDetail, nowUs: number): void {
-    if (request.reply !== null) for (const observer of this.#observers) observer.shed?.(request, cause, detail, nowUs);
+    if (request.reply === null) {
+      this.#withdraw(request, nowUs);
+      return;
+    }
+    for (const observer of this.#observers) observer.shed?.(request, cause, detail, nowUs);
     request.queue.remove(request);
     this.#answer(request, { type: "shed", cause, detail });
   }
@@ -421,18 +423,20 @@ export class Engine implements Inference {
     for (const observer of this.#observers) observer.demoted?.(request, nowUs);
   }
 
-  /** Takes out a cancelled request that was still queued. */
-  #unqueue(request: PendingRequest): void {
-    request.queue.remove(request);
+  /** Takes out a cancelled request, once; if it has been started it stays in its batch. */
+  #withdraw(request: PendingRequest, nowUs: number): void {
+    if (!this.#requests.has(request.id)) return;
+    if (!request.started) request.queue.remove(request);
+    for (const observer of this.#observers) observer.cancelled?.(request, request.started, nowUs);
     this.#forget(request);
   }
 
-  /** Gives the one outcome, unless the caller has gone. */
+  /** Gives the one outcome to a caller that still waits for it. */
   #answer(request: PendingRequest, outcome: Outcome): void {
-    const reply = request.reply;
+    const reply = request.reply!;
     request.reply = null;
     try {
-      reply?.(outcome, request);
+      reply(outcome, request);
     } catch (error) {
       // A caller's mistake must not leave the rest of the batch unanswered; it still stops the process, like any other.
       queueMicrotask(() => {
