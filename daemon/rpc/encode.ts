@@ -11,11 +11,10 @@ export interface SharedOutputs {
   write(output: string, bytes: Uint8Array): Readonly<Record<string, WireParameter>> | null;
 }
 
-export interface Answer {
+/** What a request says about its answer. */
+export interface AskedAnswer {
   readonly plan: ModelPlan;
   readonly id: string;
-  readonly outputs: readonly Tensor[];
-  readonly timings: RequestTimings;
   /** Whether the caller asked where its time went. */
   readonly withTimings: boolean;
   /** null where all outputs go into the message. */
@@ -23,31 +22,28 @@ export interface Answer {
 }
 
 /** The answer's message, with views on the outputs' bytes: to be encoded before those die. */
-export function answerMessage(answer: Answer): WireResponse {
+export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], timings: RequestTimings): WireResponse {
   const outputs: WireOutput[] = [];
   const raws: Uint8Array[] = [];
-  for (const tensor of answer.outputs) {
+  for (const tensor of tensors) {
+    const { name, datatype, shape } = tensor;
     const bytes = tensor.data instanceof Uint8Array ? tensor.data : joinStrings(tensor.data);
-    const parameters = answer.shared?.write(tensor.name, bytes) ?? null;
-    const head = { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape };
-    if (parameters !== null) {
-      outputs.push({ ...head, parameters });
-    } else {
-      outputs.push(head);
-      raws.push(bytes);
-    }
+    const parameters = asked.shared?.write(name, bytes) ?? NO_PARAMETERS;
+    outputs.push({ name, datatype, shape, parameters });
+    if (parameters === NO_PARAMETERS) raws.push(bytes);
   }
-  const parameters = timingParameters(answer.timings, answer.withTimings);
-  const { plan } = answer;
+  const { plan } = asked;
   return {
     model_name: plan.version.name,
     model_version: plan.versionText,
-    id: answer.id,
-    ...(parameters === null ? {} : { parameters }),
+    id: asked.id,
+    parameters: timingParameters(timings, asked.withTimings),
     outputs,
     raw_output_contents: raws,
   };
 }
+
+const NO_PARAMETERS: Readonly<Record<string, WireParameter>> = {};
 
 /** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */
 export function joinStrings(elements: StringElements): Buffer {
@@ -64,8 +60,8 @@ export function joinStrings(elements: StringElements): Buffer {
 }
 
 /** Response parameters that tell where the time went; lateness is told unasked. Durations are microseconds. */
-function timingParameters(timings: RequestTimings, all: boolean): Record<string, WireParameter> | null {
-  if (!all) return timings.lateUs > 0 ? { [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : null;
+function timingParameters(timings: RequestTimings, all: boolean): Readonly<Record<string, WireParameter>> {
+  if (!all) return timings.lateUs > 0 ? { [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : NO_PARAMETERS;
   const waited = timings.waited;
   return {
     [TIMING_PARAMETERS.queueUs]: integer(timings.queueUs),

@@ -4,11 +4,11 @@ import type { RequestId } from "../scheduler/types.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { type InferenceCodec, peekRequestId } from "./codec.ts";
 import { type CallDeadline, resolveDeadline } from "./deadlines.ts";
-import { type ModelPlan, modelPlan } from "./decode/model-plan.ts";
+import { modelPlan } from "./decode/model-plan.ts";
 import { type RequestParameters, readRequestParameters } from "./decode/parameters.ts";
 import { malformedMessage, unknownModel } from "./decode/refusals.ts";
 import { decodeRequest } from "./decode/request.ts";
-import { answerMessage, type SharedOutputs } from "./encode.ts";
+import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
@@ -152,12 +152,24 @@ export class InferenceGateway {
       bestEffortDefault: plan.version.settings.bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
       replyMarginUs: settings.replyMarginUs,
     });
+    const asked: AskedAnswer = { plan, id: request.id, withTimings: parameters.timings, shared };
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
       pending.end();
-      this.#reply(outcome, accepted, { plan, id: request.id, withTimings: parameters.timings, shared }, responder);
+      this.#reply(outcome, accepted, asked, responder);
     };
+    // Written out: spreading objects costs more than decoding does.
     pending.requestId = inference.submit(
-      { model: plan.version.key, ...decoded, ...deadline, tenant: call.tenant },
+      {
+        model: plan.version.key,
+        items: decoded.items,
+        shape: decoded.shape,
+        inputs: decoded.inputs,
+        outputs: decoded.outputs,
+        deadlineUs: deadline.deadlineUs,
+        explicit: deadline.explicit,
+        expiresUs: deadline.expiresUs,
+        tenant: call.tenant,
+      },
       reply,
     );
   }
@@ -174,18 +186,13 @@ export class InferenceGateway {
     }
   }
 
-  #reply(
-    outcome: Outcome,
-    accepted: AcceptedRequest,
-    asked: { plan: ModelPlan; id: string; withTimings: boolean; shared: SharedOutputs | null },
-    responder: Responder,
-  ): void {
+  #reply(outcome: Outcome, accepted: AcceptedRequest, asked: AskedAnswer, responder: Responder): void {
     if (outcome.type !== "answered") {
       responder.refused(outcomeError(outcome, accepted, asked.plan, this.#parts.inference.nowUs()), asked.id);
       return;
     }
     try {
-      responder.answered(answerMessage({ ...asked, outputs: outcome.outputs, timings: outcome.timings }));
+      responder.answered(answerMessage(asked, outcome.outputs, outcome.timings));
     } catch (thrown) {
       this.#refuse(thrown, asked.id, asked.plan.version.key, responder);
     }
