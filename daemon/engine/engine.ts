@@ -386,7 +386,10 @@ export class Engine implements Inference {
     if (finished.lane === null) {
       const { reason } = finished;
       for (const observer of this.#observers) observer.lost?.(execution, reason, endedUs);
-      for (const request of requests) if (request.reply !== null) this.#answer(request, { type: "lost", reason });
+      for (const request of requests) {
+        if (request.reply === null) this.#forget(request);
+        else this.#answer(request, { type: "lost", reason });
+      }
       return;
     }
     const { lane, result } = finished;
@@ -397,7 +400,9 @@ export class Engine implements Inference {
     let offset = 0;
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i]!;
-      if (request.reply !== null) this.#answer(request, outcomeOf(request, plan, result, offset, timings[i]!));
+      // One that a neighbour's reply cancelled just now has been told as ended, and gets no answer.
+      if (request.reply === null) this.#forget(request);
+      else this.#answer(request, outcomeOf(request, plan, result, offset, timings[i]!));
       offset += request.items;
     }
     lane.device.release(execution);

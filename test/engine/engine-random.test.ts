@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { test } from "node:test";
+import { checkLog } from "../../bench/check/check-log.ts";
 import { Random } from "../../bench/scenario/random.ts";
+import { DecisionLog } from "../../daemon/engine/decision-log.ts";
 import { Engine } from "../../daemon/engine/engine.ts";
 import type { Outcome } from "../../daemon/engine/ports.ts";
 import { Recording, replay } from "../../daemon/engine/recording.ts";
@@ -28,10 +33,19 @@ class Storm {
   readonly accepted = new Set<RequestId>();
   readonly cancelled = new Set<RequestId>();
   nextRow = 1;
+  logged = "";
+  readonly log = new DecisionLog((chunk) => {
+    this.logged += chunk;
+  });
 
   constructor(seed: number, scheduler: Scheduler) {
     this.random = new Random(seed, "storm");
-    this.engine = new Engine({ clock: this.clock, scheduler, recorder: this.recording.record });
+    this.engine = new Engine({
+      clock: this.clock,
+      scheduler,
+      recorder: this.recording.record,
+      observers: [this.log],
+    });
     for (const model of MODELS) {
       this.engine.addModel(modelSpec(model, { sloUs: 20_000, queueItemsMax: 30, shedImplicit: model === "b" }));
     }
@@ -159,6 +173,26 @@ for (const [name, create] of Object.entries(SCHEDULERS)) {
     }
   });
 }
+
+test("the decision log of such a storm holds nothing impossible", () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "slackline-storm-"));
+  try {
+    const scenario = path.join(folder, "scenario.json");
+    const models = MODELS.map((name) => ({ name, max_batch: 4, slo_ms: 20 }));
+    writeFileSync(scenario, JSON.stringify({ name: "storm", measure_s: 1, models }));
+    for (let seed = 1; seed <= 20; seed++) {
+      const storm = new Storm(seed, createScheduler());
+      for (let i = 0; i < STEPS; i++) storm.step();
+      storm.settle();
+      storm.log.flush();
+      const file = path.join(folder, "decisions.jsonl");
+      writeFileSync(file, storm.logged);
+      assert.deepEqual(checkLog(file, scenario, { live: true }).problems, [], `seed ${seed}`);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test("a replay that differs names the first step that does", () => {
   const storm = new Storm(1, new EdfScheduler());
