@@ -30,7 +30,8 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
     const bytes = tensor.data instanceof Uint8Array ? tensor.data : joinStrings(tensor.data);
     const parameters = asked.shared?.write(name, bytes) ?? NO_PARAMETERS;
     outputs.push({ name, datatype, shape, parameters });
-    if (parameters === NO_PARAMETERS) raws.push(bytes);
+    // Clients find an output's bytes by its place among all outputs, so those in shared memory have an entry too.
+    raws.push(parameters === NO_PARAMETERS ? bytes : NO_BYTES);
   }
   const { plan } = asked;
   return {
@@ -43,6 +44,7 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
   };
 }
 
+const NO_BYTES = new Uint8Array(0);
 const NO_PARAMETERS: Readonly<Record<string, WireParameter>> = {};
 
 /** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */

@@ -3,6 +3,7 @@ import { Metadata, status } from "@grpc/grpc-js";
 import { ERROR_PARAMETERS } from "../../proto/parameters.ts";
 import type { ShedCause } from "../scheduler/types.ts";
 import type { WireParameter } from "./messages.ts";
+import { headerText } from "./text.ts";
 
 /** `native`: the statuses of slackline's own table; `triton`: shed requests are UNAVAILABLE, as Triton answers them. */
 export type ErrorStyle = "native" | "triton";
@@ -81,7 +82,7 @@ export function unaryStatus(error: RpcError, style: ErrorStyle): UnaryStatus {
   metadata.set(ERROR_PARAMETERS.code, code);
   metadata.set(ERROR_PARAMETERS.cause, error.cause);
   if (error.retryAfterMs !== null) metadata.set(ERROR_PARAMETERS.retryAfterMs, String(error.retryAfterMs));
-  return { code: status[code], details: error.message, metadata };
+  return { code: status[code], details: headerText(error.message), metadata };
 }
 
 /** The same as response parameters, for a stream. */

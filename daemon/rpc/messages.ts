@@ -25,7 +25,8 @@ export interface ReadParameter extends WireParameter {
   readonly parameter_choice?: "bool_param" | "int64_param" | "string_param" | "double_param" | "uint64_param";
 }
 
-export type ReadParameters = Readonly<Record<string, ReadParameter>>;
+/** A map entry may come without its value. */
+export type ReadParameters = Readonly<Record<string, ReadParameter | null>>;
 
 export interface ReadContents {
   readonly bool_contents: readonly boolean[];

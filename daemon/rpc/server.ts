@@ -73,7 +73,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
     },
     {
       ...controlHandlers({ catalog, statistics, settings, logger, draining: () => gateway.draining }),
-      ...sharedMemoryHandlers(regions, settings.errors, logger),
+      ...sharedMemoryHandlers(regions, settings, logger),
       ModelInfer: unaryInference(transport),
       ModelStreamInfer: (call: StreamCall) => streams.accept(call),
     },

@@ -29,6 +29,8 @@ export interface RpcSettings {
   readonly errors: ErrorStyle;
   /** Tenants whose requests are best-effort work unless they say otherwise. */
   readonly bestEffortTenants: ReadonlySet<string>;
+  /** Who may register shared memory: callers on this host's loopback, or any (containers that share its memory). */
+  readonly sharedMemoryPeers: "loopback" | "any";
   readonly serverName: string;
   readonly serverVersion: string;
 }
@@ -48,6 +50,7 @@ export const DEFAULT_RPC_SETTINGS: RpcSettings = {
   replyMarginUs: 5_000,
   errors: "native",
   bestEffortTenants: new Set(),
+  sharedMemoryPeers: "loopback",
   serverName: "slackline",
   serverVersion: "0.0.0",
 };

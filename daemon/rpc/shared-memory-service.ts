@@ -1,8 +1,9 @@
 /** The calls that register memory; requests then name it. */
 import type { GRPCInferenceServiceHandlers } from "../../proto/generated/inference/GRPCInferenceService.ts";
 import { notOffered, unary } from "./control-service.ts";
-import { type ErrorStyle, RpcError } from "./errors.ts";
+import { RpcError } from "./errors.ts";
 import type { RpcLogger } from "./ports.ts";
+import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
 import { shown } from "./text.ts";
 
@@ -18,11 +19,18 @@ export type SharedMemoryHandlers = Pick<
 
 const NO_CUDA = "CUDA shared memory is not offered; use system shared memory";
 
+/** Whether a call's peer (`ADDRESS:PORT`) is on the loopback. */
+export function isLoopback(peer: string): boolean {
+  const address = peer.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+  return address === "::1" || /^(?:::ffff:)?127\./.test(address);
+}
+
 export function sharedMemoryHandlers(
   regions: SharedMemoryRegions,
-  style: ErrorStyle,
+  settings: Pick<RpcSettings, "errors" | "sharedMemoryPeers">,
   logger: RpcLogger,
 ): SharedMemoryHandlers {
+  const style = settings.errors;
   return {
     SystemSharedMemoryStatus: unary(
       ({ name }) => {
@@ -39,7 +47,15 @@ export function sharedMemoryHandlers(
       logger,
     ),
     SystemSharedMemoryRegister: unary(
-      ({ name, key, offset, byte_size }) => {
+      ({ name, key, offset, byte_size }, call) => {
+        // Whoever may open regions reads and writes this host's memory objects with the daemon's rights.
+        if (settings.sharedMemoryPeers === "loopback" && !isLoopback(call.getPeer())) {
+          throw new RpcError(
+            "FAILED_PRECONDITION",
+            "refused",
+            "shared memory can be registered by callers on the daemon's own host only, over its loopback address; send tensors in the message",
+          );
+        }
         regions.register({ name, key, offset: Number(offset), byteSize: Number(byte_size) });
         return {};
       },

@@ -117,7 +117,7 @@ export class SharedMemoryRegions {
   /** What a tensor's parameters name; null where they name no region. */
   #span(parameters: ReadParameters, tensor: string): Span | null {
     const named = parameters.shared_memory_region;
-    if (named === undefined) return null;
+    if (named == null) return null;
     const name = parameterValue(named);
     if (typeof name !== "string") throw invalid(`shared_memory_region of '${tensor}' must be a string`);
     const byteSize = size(parameters, "shared_memory_byte_size", tensor);
@@ -173,7 +173,7 @@ function invalid(message: string): RpcError {
 
 function size(parameters: ReadParameters, name: string, tensor: string): number | null {
   const parameter = parameters[name];
-  if (parameter === undefined) return null;
+  if (parameter == null) return null;
   const choice = parameter.parameter_choice;
   const value = choice === "int64_param" || choice === "uint64_param" ? Number(parameter[choice]) : Number.NaN;
   if (!(Number.isSafeInteger(value) && value >= 0)) {

@@ -41,3 +41,21 @@ export function shownMs(us: number): string {
   const ms = us / 1000;
   return ms >= 100 ? ms.toFixed(0) : ms >= 1 ? ms.toFixed(1) : ms.toFixed(2);
 }
+
+/** Clients accept some 8 KiB of trailers in all. */
+const HEADER_BYTES_MAX = 6000;
+
+/** A message as a status's details: those travel percent-encoded in a header, of which clients take only so much. */
+export function headerText(message: string): string {
+  // At worst a UTF-16 unit takes nine bytes there. Half surrogate pairs can't be encoded at all.
+  const text = /[\ud800-\udfff]/.test(message) ? Buffer.from(message).toString() : message;
+  if (text.length * 9 <= HEADER_BYTES_MAX || encodeURI(text).length <= HEADER_BYTES_MAX) return text;
+  let bytes = 0;
+  let kept = "";
+  for (const character of text) {
+    bytes += encodeURI(character).length;
+    if (bytes > HEADER_BYTES_MAX) break;
+    kept += character;
+  }
+  return `${kept}…`;
+}

@@ -4,7 +4,7 @@ import type { AcceptedRequest, Outcome } from "../../daemon/engine/ports.ts";
 import { modelPlan } from "../../daemon/rpc/decode/model-plan.ts";
 import { errorParameters, unaryStatus, wireCode } from "../../daemon/rpc/errors.ts";
 import { outcomeError } from "../../daemon/rpc/outcomes.ts";
-import { withoutHostPaths } from "../../daemon/rpc/text.ts";
+import { headerText, withoutHostPaths } from "../../daemon/rpc/text.ts";
 import { model } from "./models.ts";
 
 const PLAN = modelPlan(model("ranker", [{ name: "x", datatype: "FP32", shape: [-1, 4] }]));
@@ -87,6 +87,14 @@ describe("errors of requests that were not answered", () => {
       "model 'ranker' failed while running: Non-zero status code returned while running Gemm node. Name:'/layer1/fc/Gemm' gemm.cc:34 reading ranker/1/w.bin",
     );
     assert.equal(withoutHostPaths("at C:\\build\\a.cc:3"), "at a.cc:3");
+  });
+
+  it("cuts messages to what clients take as a header", () => {
+    assert.equal(headerText("plain"), "plain");
+    assert.equal(headerText("half \ud83e pair"), "half \ufffd pair");
+    const cut = headerText("🦆".repeat(2_000));
+    assert.ok(encodeURI(cut).length < 6_100);
+    assert.match(cut, /^(?:🦆)+…$/u);
   });
 
   it("answers shed requests as Triton does where that is set, and only those", () => {

@@ -5,6 +5,7 @@ import path from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import type { ServiceError } from "@grpc/grpc-js";
 import { SharedMemoryRegions } from "../../daemon/rpc/shared-memory.ts";
+import { isLoopback } from "../../daemon/rpc/shared-memory-service.ts";
 import { answered, failed, failureOf, floats, type Harness, infer, startServer, vectorRequest } from "./harness.ts";
 
 const OBJECT = `slackline-test-${process.pid}`;
@@ -60,7 +61,7 @@ describe("system shared memory", () => {
     floats(5, 6, 7, 8).copy(bytes, 256 + 64);
     writeFileSync(FILE, bytes);
     const response = answered(await infer(harness.client, request(region("r", 16, 64), region("r", 32, 128))));
-    assert.deepEqual(response.raw_output_contents, []);
+    assert.deepEqual(response.raw_output_contents, [Buffer.alloc(0)]);
     assert.equal(response.outputs[0]?.parameters.shared_memory_region?.string_param, "r");
     assert.equal(response.outputs[0]?.parameters.shared_memory_byte_size?.int64_param, "16");
     assert.deepEqual(readFileSync(FILE).subarray(256 + 128, 256 + 144), floats(5, 6, 7, 8));
@@ -77,6 +78,24 @@ describe("system shared memory", () => {
       await infer(harness.client, { model_name: "pair", inputs, raw_input_contents: [Buffer.alloc(8, 9)] }),
     );
     assert.deepEqual(response.raw_output_contents, [Buffer.alloc(8), Buffer.alloc(8, 9)]);
+  });
+
+  it("keeps the place of each output's contents where some are in a region", async () => {
+    await register("r", 8);
+    const inputs = [
+      { name: "a", datatype: "FP32", shape: [1, 2] },
+      { name: "b", datatype: "INT64", shape: [1, 1] },
+    ];
+    const outputs = [{ name: "out_a", parameters: region("r", 8) }, { name: "out_b" }];
+    const raw_input_contents = [Buffer.alloc(8, 1), Buffer.alloc(8, 2)];
+    const response = answered(await infer(harness.client, { model_name: "pair", inputs, outputs, raw_input_contents }));
+    assert.deepEqual(response.raw_output_contents, [Buffer.alloc(0), Buffer.alloc(8, 2)]);
+  });
+
+  it("lets only callers of this host register memory, unless told otherwise", () => {
+    assert.ok(isLoopback("127.0.0.1:5000") && isLoopback("[::1]:5000") && isLoopback("::1:5000"));
+    assert.ok(isLoopback("::ffff:127.0.0.1:5000"));
+    assert.ok(!isLoopback("10.0.0.7:5000") && !isLoopback("unknown") && !isLoopback("2001:db8::1:5000"));
   });
 
   it("lists its regions, and forgets them when they are unregistered", async () => {

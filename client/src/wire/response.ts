@@ -189,9 +189,13 @@ function readInferResponse(reader: Reader): WireResponse {
   }
   const outputs: Record<string, Tensor> = {};
   let nextRaw = 0;
+  // An output in shared memory has an empty raw entry or, from some servers, none: its caller reads the region.
+  const sharedHaveEntries = raws.length === heads.length;
   for (const head of heads) {
-    // An output in shared memory has neither contents nor a raw entry: its caller reads the region.
-    if (head.shared) continue;
+    if (head.shared) {
+      if (sharedHaveEntries) nextRaw++;
+      continue;
+    }
     outputs[head.name] = assemble(head, raws.length > 0 ? raws[nextRaw++] : undefined);
   }
   return { model, version, id, parameters: parameters ?? NO_PARAMETERS, outputs };

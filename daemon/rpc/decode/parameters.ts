@@ -16,6 +16,8 @@ export interface RequestParameters {
 
 const NONE: RequestParameters = { withinUs: null, bestEffort: null, timings: false, cancel: false };
 
+const UNSET: ReadParameter = {};
+
 /** Longer is no deadline to plan by, and keeps sums of microseconds exact. */
 const WITHIN_US_MAX = 2 ** 50;
 
@@ -31,7 +33,7 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
   let timings = false;
   let cancel = false;
   for (const name of names) {
-    const parameter = parameters[name]!;
+    const parameter = parameters[name] ?? UNSET;
     switch (name) {
       case REQUEST_PARAMETERS.deadlineMs:
         withinUs = least(withinUs, millisecondsToUs(name, parameter));
@@ -108,7 +110,8 @@ function flag(name: string, parameter: ReadParameter): boolean {
 }
 
 /** Whether a parameter says more than its type's nothing: clients send ids of 0 and flags of false. */
-export function isSet(parameter: ReadParameter): boolean {
+export function isSet(parameter: ReadParameter | null | undefined): boolean {
+  if (parameter == null) return false;
   const value = parameterValue(parameter);
   return typeof value === "string" ? value !== "" : Number(value ?? 0) !== 0;
 }

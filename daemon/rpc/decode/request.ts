@@ -168,8 +168,7 @@ function requestedOutputs(plan: ModelPlan, requested: readonly ReadRequestedOutp
   const names = new Set<string>();
   for (const output of requested) {
     if (!plan.outputNames.has(output.name)) throw unexpectedOutput(output.name, plan.version.name);
-    const classification = output.parameters.classification;
-    if (classification !== undefined && isSet(classification)) throw classificationNotOffered(output.name);
+    if (isSet(output.parameters.classification)) throw classificationNotOffered(output.name);
     names.add(output.name);
   }
   return [...names];
