@@ -1,6 +1,12 @@
-/** How many requests a second the simulator gets through on one core, engine included: `node dist/bench/sim-bench.js`. */
+/**
+ * How many requests a second the simulator gets through on one core, engine and scheduler included:
+ * `node dist/bench/sim-bench.js [--json FILE]`.
+ */
+import { writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import path from "node:path";
 import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
 import { PACKAGE_ROOT } from "../daemon/package-root.ts";
 import { count, figure, percent } from "./report/format.ts";
 import { table } from "./report/table.ts";
@@ -47,18 +53,15 @@ function requestsOf({ total, warmup_s, measured_s }: SimulationResult): number {
   return Math.round((total.offered * (warmup_s + measured_s)) / measured_s);
 }
 
-const rows = CASES.map(([file, policy, scale]) => {
+const { values } = parseArgs({ options: { json: { type: "string" } } });
+const results = CASES.map(([file, policy, scale]) => {
   const scenario = readScenario(path.join(PACKAGE_ROOT, "bench", "scenarios", `${file}.json`));
   const { requests, perS, attainment } = measure(scenario, policy, scale);
-  return [
-    file,
-    policy,
-    figure(scale),
-    count(requests),
-    percent(attainment),
-    count(perS),
-    perS >= BUDGET_PER_S ? "yes" : "no",
-  ];
+  return { scenario: file, policy, scale, requests, attainment, requests_per_s: Math.round(perS) };
+});
+const rows = results.map(({ scenario, policy, scale, requests, attainment, requests_per_s: perS }) => {
+  const reached = perS >= BUDGET_PER_S ? "yes" : "no";
+  return [scenario, policy, figure(scale), count(requests), percent(attainment), count(perS), reached];
 });
 const columns = ["scenario", "policy", "scale", "requests", "on time", "requests/s", `≥ ${count(BUDGET_PER_S)}`];
 const lines = table(
@@ -66,3 +69,8 @@ const lines = table(
   rows,
 );
 process.stdout.write(`${lines.join("\n")}\n`);
+if (values.json !== undefined) {
+  const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
+  writeFileSync(values.json, `${JSON.stringify({ machine, budget_requests_per_s: BUDGET_PER_S, results }, null, 2)}\n`);
+}
+process.exitCode = results.every(({ requests_per_s: perS }) => perS >= BUDGET_PER_S) ? 0 : 1;

@@ -14,6 +14,11 @@ function right(title: string): Column {
   return { title, align: "right" };
 }
 
+/** A share of the planning bound, which may well be exceeded. */
+export function ofBoundText(share: number): string {
+  return `${(share * 100).toFixed(1)} % of the planning bound`;
+}
+
 /** The whole report, without a final newline. */
 export function reportText(result: SimulationResult, capacity: Capacity | null): string {
   const { scenario, policy, seed, scale, measured_s, warmup_s, planning_bound_per_s, load } = result;
@@ -22,7 +27,7 @@ export function reportText(result: SimulationResult, capacity: Capacity | null):
     `${scenario} under ${policy}, seed ${seed}${scaled}: ${figure(measured_s)} s measured after ${figure(warmup_s)} s of warm-up`,
   ];
   if (planning_bound_per_s !== null && load !== null) {
-    lines.push(`load: ${percent(load)} of the planning bound (${count(planning_bound_per_s)} requests/s)`);
+    lines.push(`load: ${ofBoundText(load)} (${count(planning_bound_per_s)} requests/s)`);
   }
   lines.push("", ...figuresTable(result), "", ...bestEffortLines(result), ...deviceLines(result), ...shedLines(result));
   if (capacity !== null) lines.push("", ...capacityLines(capacity));
@@ -70,7 +75,7 @@ function shedLines({ total }: SimulationResult): string[] {
 function capacityLines(capacity: Capacity): string[] {
   const line = (what: string, scale: number, perS: number, ofBound: number | null): string => {
     if (scale === 0) return `capacity, ${what} ≥ 99 % on time: none found`;
-    const bound = ofBound === null ? "" : `, ${percent(ofBound)} of the planning bound`;
+    const bound = ofBound === null ? "" : `, ${ofBoundText(ofBound)}`;
     return `capacity, ${what} ≥ 99 % on time: rates × ${scale.toFixed(3)} (${count(perS)} requests/s${bound})`;
   };
   return [

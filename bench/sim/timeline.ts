@@ -7,6 +7,7 @@ import type { ShedCause, ShedDetail } from "../../daemon/scheduler/types.ts";
 import { count, figure, percent } from "../report/format.ts";
 import { seriesColor } from "../report/html.ts";
 import type { Scenario } from "../scenario/types.ts";
+import { ofBoundText } from "./report.ts";
 import type { SimulationResult } from "./result.ts";
 
 const TEMPLATE = path.join(PACKAGE_ROOT, "bench", "sim", "timeline.html");
@@ -136,7 +137,7 @@ export class Timeline implements EngineObserver {
 function subtitleOf({ seed, scale, load, measured_s, warmup_s }: SimulationResult): string {
   const parts = [`seed ${seed}`];
   if (scale !== 1) parts.push(`rates × ${figure(scale)}`);
-  if (load !== null) parts.push(`${percent(load)} of the planning bound`);
+  if (load !== null) parts.push(ofBoundText(load));
   parts.push(`${figure(measured_s)} s measured after ${figure(warmup_s)} s of warm-up`);
   return parts.join(", ");
 }
