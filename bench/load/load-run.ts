@@ -1,5 +1,6 @@
 import type { Histogram } from "hdr-histogram-js";
 import type { Clock } from "../../daemon/engine/ports.ts";
+import { Random } from "../scenario/random.ts";
 import type { LoadPlan, PlannedBacklog, PlannedRequest } from "./plan.ts";
 import { latencyHistogram, Recorder } from "./recorder.ts";
 import type { CallOutcome, Target } from "./target.ts";
@@ -78,7 +79,13 @@ export class LoadRun {
     this.#endUs = this.#startUs + plan.warmupUs + plan.measureUs;
     this.#progressAtUs = this.#startUs;
     this.#models = new Map(plan.models.map((model) => [model, new Recorder()]));
-    this.#backlogs = plan.backlogs.map((backlog) => ({ backlog, left: backlog.count, outstanding: 0, restUntilUs: 0 }));
+    this.#backlogs = plan.backlogs.map((backlog) => ({
+      backlog,
+      left: backlog.count,
+      outstanding: 0,
+      restUntilUs: 0,
+      random: new Random(plan.seed, `backlog:${backlog.model}`),
+    }));
     this.#done = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -167,18 +174,19 @@ export class LoadRun {
     while (!this.#windowEnded && state.left > 0 && state.outstanding < state.backlog.outstandingMax) {
       state.left--;
       state.outstanding++;
-      const { model, tenant, items } = state.backlog;
+      const { model, tenant, items: spec } = state.backlog;
+      const items = typeof spec === "number" ? spec : state.random.integer(spec.min, spec.max);
       const call = { model, tenant, items, deadlineMs: null, bestEffort: true };
-      void this.#options.target.send(call).then((outcome) => this.#filled(state, outcome));
+      void this.#options.target.send(call).then((outcome) => this.#filled(state, items, outcome));
     }
   }
 
-  #filled(state: BacklogState, outcome: CallOutcome): void {
+  #filled(state: BacklogState, items: number, outcome: CallOutcome): void {
     state.outstanding--;
     if (this.#finished) return;
     if (this.#windowBegun && !this.#windowEnded) {
-      this.#total.bestEffortEnded(outcome, state.backlog.items);
-      this.#models.get(state.backlog.model)?.bestEffortEnded(outcome, state.backlog.items);
+      this.#total.bestEffortEnded(outcome, items);
+      this.#models.get(state.backlog.model)?.bestEffortEnded(outcome, items);
       this.#keepExample(outcome);
     }
     const nowUs = this.#clock.nowUs();
@@ -238,6 +246,7 @@ export class LoadRun {
 
 interface BacklogState {
   readonly backlog: PlannedBacklog;
+  readonly random: Random;
   left: number;
   outstanding: number;
   /** Nothing of the backlog is sent before this time. */

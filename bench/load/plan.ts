@@ -18,12 +18,14 @@ export interface PlannedRequest {
 export interface PlannedBacklog {
   readonly model: string;
   readonly tenant: string;
-  readonly items: number;
+  /** Items of each request, or the range from which they are drawn evenly. */
+  readonly items: number | { readonly min: number; readonly max: number };
   readonly outstandingMax: number;
   readonly count: number;
 }
 
 export interface LoadPlan {
+  readonly seed: number;
   /** In order of `atUs`. */
   readonly requests: readonly PlannedRequest[];
   readonly backlogs: readonly PlannedBacklog[];
@@ -66,18 +68,19 @@ export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPla
     const { name, tenant } = run.models[model]!;
     requests.push({ atUs, model: name, tenant, items, deadlineUs: budgetUs, stated: explicit });
   }
-  const backlogs = run.best_effort.map(({ model, backlog, outstanding, tenant }): PlannedBacklog => {
-    const { max_batch } = run.models.find(({ name }) => name === model)!;
+  const backlogs = run.best_effort.map(({ model, backlog, outstanding, items, tenant }): PlannedBacklog => {
+    const own = run.models.find(({ name }) => name === model)!;
     return {
       model,
       tenant,
-      items: 1,
-      outstandingMax: outstanding ?? BACKLOG_BATCHES * max_batch,
+      items: items ?? own.items,
+      outstandingMax: outstanding ?? BACKLOG_BATCHES * own.max_batch,
       count: backlog === "infinite" ? Number.POSITIVE_INFINITY : backlog,
     };
   });
   const used = new Set([...requests.map(({ model }) => model), ...backlogs.map(({ model }) => model)]);
   return {
+    seed: options.seed ?? scenario.seed,
     requests,
     backlogs,
     models: run.models.map(({ name }) => name).filter((name) => used.has(name)),

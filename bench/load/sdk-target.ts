@@ -144,7 +144,11 @@ async function served(client: SlacklineClient): Promise<string> {
 function itemCounts(plan: LoadPlan, model: string): number[] {
   const counts = new Set<number>();
   for (const request of plan.requests) if (request.model === model) counts.add(request.items);
-  for (const backlog of plan.backlogs) if (backlog.model === model) counts.add(backlog.items);
+  for (const { model: name, items } of plan.backlogs) {
+    if (name !== model) continue;
+    const { min, max } = typeof items === "number" ? { min: items, max: items } : items;
+    for (let count = min; count <= max; count++) counts.add(count);
+  }
   return [...counts].sort((a, b) => a - b);
 }
 

@@ -80,7 +80,9 @@ export function inWords(facts: Facts): string {
     case "poor":
       return `${first} ${poorWords(facts)} ${busyWords(facts)}`;
     case "good":
-      return `${first} ${busyWords(facts)} ${batchWords(facts)}`.trimEnd();
+      return [first, busyWords(facts), deferralWords(facts), batchWords(facts)]
+        .filter((words) => words !== "")
+        .join(" ");
   }
 }
 
@@ -103,6 +105,14 @@ function busyWords({ busyShare, bestEffortShare, models, result }: Facts): strin
   if (filled.length === 0) return `${deadlines}.`;
   const work = filled.map((m) => `${figure(m.result.best_effort.items_per_s)} ${m.name} items a second`).join(" and ");
   return `${deadlines} and ${percent(bestEffortShare)} with best-effort work in the slack between them (${work}).`;
+}
+
+/** Below this share of best-effort work the latencies are those of an eager server. */
+const DEFERRING_SHARE = 0.1;
+
+function deferralWords({ bestEffortShare }: Facts): string {
+  if (bestEffortShare < DEFERRING_SHARE) return "";
+  return "Latencies come near the SLOs on purpose: while best-effort work waits, a request is run when its deadline needs it, and not before.";
 }
 
 function batchWords({ models }: Facts): string {

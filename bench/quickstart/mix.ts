@@ -8,6 +8,8 @@ const DEADLINE_SHARE = 0.6;
 const RATE_MAX_PER_S = 120;
 const RATE_MIN_PER_S = 0.5;
 
+const BACKLOG_ITEMS = 8;
+
 type Points = readonly (readonly [number, number])[];
 
 /** What a request costs the device in milliseconds where batches are small, as they are below full load. */
@@ -64,9 +66,15 @@ export function mixedLoad(status: DaemonStatus, { warmupS, measureS, seed }: Mix
     warmup_s: warmupS,
     measure_s: measureS,
     models,
-    best_effort: [{ model: filler.model.name, backlog: "infinite" }],
+    best_effort: [backlogOf(filler.model)],
   };
   return parseScenario(scenario, "quickstart");
+}
+
+/** As jobs without deadlines are written: several items in a request, and a few batches of them on their way. */
+function backlogOf({ name, max_batch }: ModelStatus) {
+  const items = Math.min(BACKLOG_ITEMS, max_batch);
+  return { model: name, backlog: "infinite", items, outstanding: Math.ceil((4 * max_batch) / items) };
 }
 
 /** Equal shares of the device; what a model can't use because its rate is capped goes to the others. */

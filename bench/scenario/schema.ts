@@ -138,6 +138,8 @@ const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
           error: 'expected "infinite" or a whole number of at least 1',
         }),
         outstanding: z.int().min(1).optional(),
+        /** Items of each request; the model's own where absent. */
+        items: itemsSchema.optional(),
         tenant: z.string().default(""),
       }),
     )

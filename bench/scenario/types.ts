@@ -56,6 +56,8 @@ export interface BestEffortSpec {
   readonly backlog: "infinite" | number;
   /** Requests kept outstanding by an infinite backlog; 4 × max_batch where absent. */
   readonly outstanding?: number | undefined;
+  /** Items of each request; the model's own where absent. */
+  readonly items?: number | { readonly min: number; readonly max: number } | undefined;
   readonly tenant: string;
 }
 

@@ -280,7 +280,7 @@ class Backlog {
   }
 
   #submit(): void {
-    const { items } = this.#model;
+    const items = this.#spec.items ?? this.#model.items;
     const count = typeof items === "number" ? items : this.#random.integer(items.min, items.max);
     const request = { ...requestOf(this.#model, count, null, false), tenant: this.#spec.tenant };
     this.#queued.add(this.#engine.submit(request, this.#reply));

@@ -11,7 +11,7 @@ function request(atUs: number, more: Partial<PlannedRequest> = {}): PlannedReque
 }
 
 function plan(requests: readonly PlannedRequest[], more: Partial<LoadPlan> = {}): LoadPlan {
-  return { requests, backlogs: [], models: ["m"], warmupUs: 0, measureUs: 1_000_000, ...more };
+  return { seed: 1, requests, backlogs: [], models: ["m"], warmupUs: 0, measureUs: 1_000_000, ...more };
 }
 
 function backlog(more: Partial<PlannedBacklog> = {}): PlannedBacklog {
