@@ -20,9 +20,10 @@ export function milliseconds(ms: number): string {
 /** A share of 0..1; near the ends it keeps a digit, so that 99.96 % is not shown as 100 %. */
 export function percent(share: number): string {
   const value = share * 100;
-  if (value === 0 || value === 100) return `${value} %`;
-  if (value > 99.9 || value < 0.1) return `${value > 50 ? Math.min(99.99, value).toFixed(2) : value.toFixed(2)} %`;
-  return `${value.toFixed(1)} %`;
+  if (!Number.isFinite(value)) return "–";
+  if (value === 0 || value >= 100) return value === 0 ? "0 %" : `${figure(value)} %`;
+  if (value > 99.9) return `${Math.min(99.99, value).toFixed(2)} %`;
+  return `${value.toFixed(value < 0.1 ? 2 : 1)} %`;
 }
 
 export function bytes(n: number): string {

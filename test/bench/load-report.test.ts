@@ -87,7 +87,14 @@ describe("load report", () => {
 describe("report figures", () => {
   it("keeps three digits and never rounds a share to all or nothing", () => {
     assert.deepEqual([0.4217, 7.31, 48.24, 1204.4].map(figure), ["0.42", "7.31", "48.2", "1,204"]);
-    assert.deepEqual([0, 0.0004, 0.5, 0.99996, 1].map(percent), ["0 %", "0.04 %", "50.0 %", "99.99 %", "100 %"]);
+    assert.deepEqual([0, 0.0004, 0.5, 0.99996, 1, 2.5].map(percent), [
+      "0 %",
+      "0.04 %",
+      "50.0 %",
+      "99.99 %",
+      "100 %",
+      "250 %",
+    ]);
   });
 
   it("aligns columns", () => {
