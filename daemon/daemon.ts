@@ -11,6 +11,7 @@ import { LaneProcess } from "./device/lane-process.ts";
 import { openDecisionLog } from "./engine/decision-log.ts";
 import { Engine } from "./engine/engine.ts";
 import type { EngineObserver } from "./engine/observer.ts";
+import type { Recorder } from "./engine/recording.ts";
 import { EngineHost, ShapedInference } from "./engine-host.ts";
 import { Lifecycle } from "./lifecycle/lifecycle.ts";
 import { LiveClock } from "./live-clock.ts";
@@ -23,6 +24,7 @@ import { ModelRepository } from "./repository/model-repository.ts";
 import { createRpcServer } from "./rpc/server.ts";
 import type { RpcTls } from "./rpc/settings.ts";
 import { createScheduler } from "./scheduler/index.ts";
+import type { SchedulerOptions } from "./scheduler/types.ts";
 import type { DaemonState } from "./status.ts";
 import { daemonStatus } from "./status-page.ts";
 
@@ -40,19 +42,34 @@ export interface Daemon {
   stop(): Promise<boolean>;
 }
 
+/** What the settings say to the scheduler. */
+export function schedulerOptions(settings: DaemonSettings): SchedulerOptions {
+  return {
+    fairness: settings.fairness,
+    bestEffortShareMin: settings.bestEffortShareMin,
+    tenantWeights: Object.fromEntries(Object.entries(settings.tenants).map(([name, { weight }]) => [name, weight])),
+    gatherUs: GATHER_US,
+  };
+}
+
+export interface DaemonHooks {
+  /** Told of every step of the scheduler. */
+  readonly recorder?: Recorder;
+}
+
 /**
  * Starts a daemon: its ports listen when this resolves, its models may still be loading.
  *
  * @throws Error with a sentence where the repository, a device or a port can't be had; nothing is left running then
  */
-export async function startDaemon(settings: DaemonSettings, logger: Logger): Promise<Daemon> {
+export async function startDaemon(settings: DaemonSettings, logger: Logger, hooks: DaemonHooks = {}): Promise<Daemon> {
   // What has been started, to be ended in reverse order.
   const running: (() => void | Promise<void>)[] = [];
   const end = async (): Promise<void> => {
     for (const stop of running.splice(0).reverse()) await stop();
   };
   try {
-    return await compose(settings, logger, running, end);
+    return await compose(settings, logger, hooks, running, end);
   } catch (error) {
     await end();
     throw error;
@@ -62,6 +79,7 @@ export async function startDaemon(settings: DaemonSettings, logger: Logger): Pro
 async function compose(
   settings: DaemonSettings,
   logger: Logger,
+  hooks: DaemonHooks,
   running: (() => void | Promise<void>)[],
   end: () => Promise<void>,
 ): Promise<Daemon> {
@@ -103,12 +121,8 @@ async function compose(
   if (decisionLog !== null) running.push(() => decisionLog.close());
   const engine: Engine = new Engine({
     clock,
-    scheduler: createScheduler({
-      fairness: settings.fairness,
-      bestEffortShareMin: settings.bestEffortShareMin,
-      tenantWeights: Object.fromEntries(Object.entries(settings.tenants).map(([name, { weight }]) => [name, weight])),
-      gatherUs: GATHER_US,
-    }),
+    scheduler: createScheduler(schedulerOptions(settings)),
+    ...hooks,
     observers: [
       metrics.tallies,
       ...(decisionLog === null ? [] : [decisionLog.log]),
@@ -123,26 +137,8 @@ async function compose(
     { onCpu: deviceIsCpu, needed: firstScan.models.some(({ settings: { device } }) => device !== "cpu") },
     firstScan.models.some((version) => usesReplicas(version, deviceIsCpu)),
   );
+  // Filled below, when there is somebody to tell what becomes of them.
   const lanes: LaneProcess[] = [];
-  for (const choice of choices) {
-    const lane = deviceText({ provider: choice.provider.name, index: choice.provider.deviceId });
-    const process = await LaneProcess.start({
-      lane,
-      provider: choice.provider,
-      deviceName: choice.name,
-      threads: shares.laneThreads,
-      cacheFolder: settings.profileCacheDir,
-      events: {
-        restarted: (device) => engine.addLane(device),
-        reloaded: ({ model, profiles }) => lifecycle.laneReloaded(lane, model, profiles),
-        dropped: (model, error) => lifecycle.laneDropped(lane, model, error.message),
-        progress: (model, activity) => lifecycle.loading(model, activity),
-        log: (level, message) => logger[level](message),
-      },
-    });
-    lanes.push(process);
-    running.push(() => process.close());
-  }
   const replicas = new CpuReplicas({
     cores: Math.max(1, shares.poolCores),
     cacheFolder: settings.profileCacheDir,
@@ -174,7 +170,6 @@ async function compose(
     },
   });
   running.push(() => lifecycle.close());
-  for (const lane of lanes) engine.addLane(lane.device);
 
   const rpc = createRpcServer({
     inference: new ShapedInference(engine, lifecycle),
@@ -210,6 +205,7 @@ async function compose(
         clock,
         choices,
         lanes,
+        replicas,
         shares,
         lifecycle,
         repository,
@@ -218,6 +214,26 @@ async function compose(
         eventLoopDelay,
       }),
   });
+  for (const choice of choices) {
+    const lane = deviceText({ provider: choice.provider.name, index: choice.provider.deviceId });
+    const process = await LaneProcess.start({
+      lane,
+      provider: choice.provider,
+      deviceName: choice.name,
+      threads: shares.laneThreads,
+      cacheFolder: settings.profileCacheDir,
+      events: {
+        restarted: (device) => engine.addLane(device),
+        reloaded: ({ model, profiles }) => lifecycle.laneReloaded(lane, model, profiles),
+        dropped: (model, error) => lifecycle.laneDropped(lane, model, error.message),
+        progress: (model, activity) => lifecycle.loading(model, activity),
+        log: (level, message) => logger[level](message),
+      },
+    });
+    lanes.push(process);
+    running.push(() => process.close());
+    engine.addLane(process.device);
+  }
   const { port: grpcPort } = await rpc.start();
   running.push(() => rpc.stop());
   const httpPort = await http.listen(settings.host, settings.httpPort);

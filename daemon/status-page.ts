@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { CoreShares } from "./cores.ts";
+import type { CpuReplicas } from "./cpu/cpu-replicas.ts";
 import type { DeviceChoice } from "./device/choose-device.ts";
 import type { LaneProcess } from "./device/lane-process.ts";
 import type { Engine } from "./engine/engine.ts";
@@ -8,9 +9,9 @@ import type { Lifecycle } from "./lifecycle/lifecycle.ts";
 import type { ServedModel } from "./lifecycle/served-model.ts";
 import type { EventLoopDelay } from "./metrics/event-loop-delay.ts";
 import type { Metrics } from "./metrics/metrics.ts";
-import type { ModelRepository } from "./repository/model-repository.ts";
+import type { IndexEntry, ModelRepository } from "./repository/model-repository.ts";
 import type { Profile } from "./scheduler/types.ts";
-import type { DaemonState, DaemonStatus, LaneStatus, ModelStatus } from "./status.ts";
+import type { DaemonState, DaemonStatus, LaneStatus, ModelCounts, ModelStatus } from "./status.ts";
 
 export interface StatusParts {
   readonly version: string;
@@ -19,6 +20,7 @@ export interface StatusParts {
   readonly clock: Clock;
   readonly choices: readonly DeviceChoice[];
   readonly lanes: readonly LaneProcess[];
+  readonly replicas: CpuReplicas;
   readonly shares: CoreShares;
   readonly lifecycle: Lifecycle;
   readonly repository: ModelRepository;
@@ -31,9 +33,10 @@ export interface StatusParts {
 const PAGE_BYTES = 4096;
 
 export function daemonStatus(parts: StatusParts): DaemonStatus {
-  const { version, state, ports, clock, choices, lifecycle, repository, eventLoopDelay } = parts;
+  const { version, state, ports, clock, choices, lifecycle, repository, engine, metrics, eventLoopDelay } = parts;
   const choice = choices[0]!;
   const served = new Map(lifecycle.served.map((model) => [model.version.key, model]));
+  const queues = new Map(engine.snapshot().models.map((queue) => [queue.model, queue.queuedItems]));
   return {
     version,
     pid: process.pid,
@@ -53,13 +56,16 @@ export function daemonStatus(parts: StatusParts): DaemonStatus {
     models: repository
       .index()
       .filter((entry) => entry.version !== "")
-      .map((entry) => modelStatus(parts, entry, served.get(`${entry.name}/${entry.version}`) ?? null)),
+      .map((entry) => {
+        const key = `${entry.name}/${entry.version}`;
+        return modelStatus(entry, served.get(key) ?? null, queues.get(key) ?? 0, metrics.statistics.modelCounts(key));
+      }),
     event_loop_delay_ms: eventLoopDelay.read(),
     rss_bytes: process.memoryUsage.rss(),
   };
 }
 
-function laneStatus({ lanes, choices, shares, lifecycle, metrics }: StatusParts): LaneStatus[] {
+function laneStatus({ lanes, replicas: pool, choices, shares, lifecycle, metrics }: StatusParts): LaneStatus[] {
   const devices = lanes.map((lane, index): LaneStatus => {
     const { pid } = lane;
     return {
@@ -79,7 +85,8 @@ function laneStatus({ lanes, choices, shares, lifecycle, metrics }: StatusParts)
         kind: "replica",
         provider: "cpu",
         threads: model.replicaThreads,
-        pid: null,
+        pid: pool.pid,
+        // Its process is shared by all replicas.
         rss_bytes: null,
         ...metrics.statistics.laneCounts(lane),
       }),
@@ -89,17 +96,11 @@ function laneStatus({ lanes, choices, shares, lifecycle, metrics }: StatusParts)
 }
 
 function modelStatus(
-  { engine, metrics }: StatusParts,
-  entry: {
-    readonly name: string;
-    readonly version: string;
-    readonly state: ModelStatus["state"];
-    readonly reason: string;
-  },
+  entry: IndexEntry,
   served: ServedModel | null,
+  queuedItems: number,
+  counts: ModelCounts,
 ): ModelStatus {
-  const key = `${entry.name}/${entry.version}`;
-  const queue = engine.snapshot().models.find(({ model }) => model === key);
   return {
     name: entry.name,
     version: Number(entry.version),
@@ -112,8 +113,8 @@ function modelStatus(
     profile_ms: inMs(served?.profile("device") ?? null),
     replica_profile_ms: inMs(served?.profile("replica") ?? null),
     replicas: served?.replicaSummary ?? null,
-    queued_items: queue?.queuedItems ?? 0,
-    counts: metrics.statistics.modelCounts(key),
+    queued_items: queuedItems,
+    counts,
   };
 }
 

@@ -56,6 +56,7 @@ export interface LaneStatus {
   /** Items executed, padding left out, and slots executed, padding counted. */
   readonly items: number;
   readonly slots: number;
+  /** Of its process; null where that is not its alone, or not known. */
   readonly rss_bytes: number | null;
 }
 

@@ -20,7 +20,7 @@ import { warmShapesOf } from "../device/warm-shapes.ts";
 import type { Device } from "../engine/ports.ts";
 import type { LoadedReplicas, ReplicaPool } from "../lifecycle/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
-import type { ShapeProfiles } from "../scheduler/types.ts";
+import type { Profile, ShapeProfiles } from "../scheduler/types.ts";
 import type { PoolLoadRequest } from "./pool-main.ts";
 import { bestSplit, candidateSplits, describeSplits, type MeasuredSplit, type Split } from "./splits.ts";
 
@@ -43,8 +43,9 @@ export interface ReplicaEvents {
   log(level: "info" | "warn", message: string): void;
 }
 
-/** The sessions of one split of a model in the pool's process. */
-interface LoadedSplit {
+/** The sessions of one split of a model in one life of the pool's process. */
+interface Sessions {
+  readonly host: LaneHost;
   readonly channel: ThreadChannel;
   readonly warmed: WarmedModel;
 }
@@ -53,10 +54,11 @@ interface Kept {
   readonly version: ModelVersion;
   readonly split: Split;
   readonly shapes: ShapeTable;
-  readonly known: WarmedModel;
   readonly summary: string;
+  sessions: Sessions;
   devices: LaneDevice[];
-  channel: ThreadChannel;
+  /** When its replicas were executing, or being loaded, while the process died. */
+  crashesAtMs: number[];
 }
 
 interface Waiting {
@@ -64,14 +66,17 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+const CRASHES_MAX = 3;
+const CRASH_WINDOW_MS = 600_000;
+
 export class CpuReplicas implements ReplicaPool {
   readonly #options: CpuReplicasOptions;
   readonly #cache: ProfileCache | null;
   readonly #runtimeVersion: string = createRequire(import.meta.url)("onnxruntime-node/package.json").version;
   readonly #models = new Map<string, Kept>();
   readonly #backoff = new Backoff({ firstMs: 100, mostMs: 30_000, resetMs: 60_000 });
-  /** Loads that wait for an answer of the process. */
-  readonly #loading = new Set<Waiting>();
+  /** The load that waits for an answer of the process. */
+  #loading: Waiting | null = null;
   readonly #unloading = new Map<ThreadChannel, () => void>();
   #arena: Arena | null = null;
   /** Null until the first model is loaded, and while the process restarts. */
@@ -97,57 +102,15 @@ export class CpuReplicas implements ReplicaPool {
   ): Promise<LoadedReplicas> {
     return this.#inTurn(async () => {
       if (this.#models.has(version.key)) await this.#unloadNow(version.key);
-      await this.#start();
-      const measured: MeasuredSplit[] = [];
-      const splits = this.#splitsOf(version);
-      let loaded: { readonly split: Split; readonly sessions: LoadedSplit } | null = null;
-      for (const split of splits) {
-        const remembered = splits.length > 1 && !reprofile ? await this.#recall(version, split) : null;
-        if (remembered !== null) {
-          measured.push({ split, profile: Object.values(remembered.profiles)[0] ?? [] });
-          continue;
-        }
-        if (loaded !== null) await this.#close(version.key, loaded.sessions.channel);
-        if (splits.length > 1) {
-          this.#options.events.progress?.(version.key, `${split.replicas} replicas × ${split.threads} threads`);
-        }
-        loaded = { split, sessions: await this.#loadSplit(version, split, reprofile) };
-        measured.push({ split, profile: Object.values(loaded.sessions.warmed.profiles)[0] ?? [] });
-      }
-      const best = bestSplit(measured, sloUs);
-      if (loaded !== null && loaded.split !== best.split) {
-        await this.#close(version.key, loaded.sessions.channel);
-        loaded = null;
-      }
-      const sessions = loaded?.sessions ?? (await this.#loadSplit(version, best.split, false));
-      const summary = describeSplits(measured, best, sloUs);
-      const kept: Kept = {
-        version,
-        split: best.split,
-        shapes: new ShapeTable(version, sessions.warmed.profiles),
-        known: sessions.warmed,
-        summary,
-        devices: [],
-        channel: sessions.channel,
-      };
+      const kept = await this.#loadNow(version, sloUs, reprofile).catch((error: unknown) => {
+        // A crash while replicas of another model were executing says nothing of this one.
+        if (!(error instanceof CrashedBeside)) throw error;
+        return this.#loadNow(version, sloUs, reprofile);
+      });
       this.#models.set(version.key, kept);
-      try {
-        this.#makeDevices(kept, sessions);
-      } catch (error) {
-        await this.#unloadNow(version.key);
-        throw error;
-      }
+      const { devices, summary, split, sessions } = kept;
       const { profiles, coldShapes, unbatchedOutputs } = sessions.warmed;
-      const { devices } = kept;
-      return {
-        devices,
-        threadsEach: best.split.threads,
-        summary,
-        profiles,
-        coldShapes,
-        unbatchedOutputs,
-        fromCache: false,
-      };
+      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, unbatchedOutputs };
     });
   }
 
@@ -167,7 +130,7 @@ export class CpuReplicas implements ReplicaPool {
   async close(): Promise<void> {
     this.#closed = true;
     this.#backoff.cancel();
-    this.#rejectLoading(new LoadError("closed", "the CPU replicas were closed"));
+    this.#loading?.reject(new LoadError("closed", "the CPU replicas were closed"));
     await this.#host?.close();
     this.#host = null;
     for (const { devices } of this.#models.values()) for (const device of devices) device.lose("the daemon ends");
@@ -180,6 +143,55 @@ export class CpuReplicas implements ReplicaPool {
     return result;
   }
 
+  async #loadNow(version: ModelVersion, sloUs: number | null, reprofile: boolean): Promise<Kept> {
+    const { split, measured, sessions } = await this.#chooseSplit(version, sloUs, reprofile);
+    const kept: Kept = {
+      version,
+      split: split.split,
+      shapes: new ShapeTable(version, sessions.warmed.profiles),
+      summary: describeSplits(measured, split, sloUs),
+      sessions,
+      devices: [],
+      crashesAtMs: [],
+    };
+    try {
+      this.#makeDevices(kept);
+    } catch (error) {
+      for (const device of kept.devices) device.remove(version.key);
+      await this.#close(version.key, sessions);
+      throw error;
+    }
+    return kept;
+  }
+
+  /** Loads the split that serves the model best, after measuring those that were not measured at an earlier start. */
+  async #chooseSplit(
+    version: ModelVersion,
+    sloUs: number | null,
+    reprofile: boolean,
+  ): Promise<{ split: MeasuredSplit; measured: readonly MeasuredSplit[]; sessions: Sessions }> {
+    const splits = this.#splitsOf(version);
+    const measured: MeasuredSplit[] = [];
+    let loaded: { readonly split: Split; readonly sessions: Sessions } | null = null;
+    for (const split of splits) {
+      const remembered = splits.length > 1 && !reprofile ? await this.#recall(version, split) : null;
+      if (remembered !== null) {
+        measured.push({ split, profile: firstProfile(remembered) });
+        continue;
+      }
+      if (loaded !== null) await this.#close(version.key, loaded.sessions);
+      if (splits.length > 1) {
+        this.#options.events.progress?.(version.key, `${split.replicas} replicas × ${split.threads} threads`);
+      }
+      loaded = { split, sessions: await this.#loadSplit(version, split, reprofile, null) };
+      measured.push({ split, profile: firstProfile(loaded.sessions.warmed) });
+    }
+    const best = bestSplit(measured, sloUs);
+    if (loaded?.split === best.split) return { split: best, measured, sessions: loaded.sessions };
+    if (loaded !== null) await this.#close(version.key, loaded.sessions);
+    return { split: best, measured, sessions: await this.#loadSplit(version, best.split, false, null) };
+  }
+
   #splitsOf({ settings }: ModelVersion): Split[] {
     const { cores } = this.#options;
     if (settings.replicas === "auto") return candidateSplits(cores, settings.threads);
@@ -187,9 +199,9 @@ export class CpuReplicas implements ReplicaPool {
     return [{ replicas, threads: settings.threads ?? Math.max(1, Math.floor(cores / replicas)) }];
   }
 
-  async #start(): Promise<void> {
+  async #start(): Promise<LaneHost> {
     if (this.#closed) throw new LoadError("closed", "the CPU replicas were closed");
-    if (this.#host !== null) return;
+    if (this.#host !== null) return this.#host;
     this.#arena ??= Arena.open();
     const events: HostEvents = {
       lost: (reason) => this.#lost(reason),
@@ -197,13 +209,33 @@ export class CpuReplicas implements ReplicaPool {
     };
     const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
     const entry = new URL(`./pool-main${extension}`, import.meta.url);
-    this.#host =
+    const host =
       this.#arena === null ? startThreadHost(events, entry) : await startProcessHost(this.#arena, events, entry);
+    if (this.#closed) {
+      await host.close();
+      throw new LoadError("closed", "the CPU replicas were closed");
+    }
+    this.#host = host;
+    return host;
   }
 
-  async #loadSplit(version: ModelVersion, split: Split, reprofile: boolean): Promise<LoadedSplit> {
-    const known = reprofile ? null : await this.#recall(version, split);
-    const channel = await this.#host!.openThread();
+  /** @param before what was measured for these replicas before they were lost */
+  async #loadSplit(
+    version: ModelVersion,
+    split: Split,
+    reprofile: boolean,
+    before: WarmedModel | null,
+  ): Promise<Sessions> {
+    const known = before ?? (reprofile ? null : await this.#recall(version, split));
+    let host: LaneHost;
+    let channel: ThreadChannel;
+    try {
+      host = await this.#start();
+      channel = await host.openThread();
+    } catch (error) {
+      if (error instanceof LoadError) throw error;
+      throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
+    }
     channel.onMessage((message, payload, buffer) => this.#received(version.key, channel, message, payload, buffer));
     const request: PoolLoadRequest = {
       model: version.key,
@@ -215,32 +247,27 @@ export class CpuReplicas implements ReplicaPool {
       provider: CPU_PROVIDER,
       threads: split.threads,
       buckets: version.settings.buckets,
-      warmShapes: warmShapesOf(version),
+      warmShapes:
+        before === null ? warmShapesOf(version) : { keys: Object.keys(before.profiles), firstThatWorks: false },
       known,
       profileBudgetMs: this.#options.profileBudgetMs ?? 2000,
       replicas: split.replicas,
     };
+    let warmed: WarmedModel;
     try {
-      const warmed = await new Promise<WarmedModel>((resolve, reject) => {
-        const waiting: Waiting = {
-          resolve: (result) => {
-            this.#loading.delete(waiting);
-            resolve(result);
-          },
-          reject: (error) => {
-            this.#loading.delete(waiting);
-            reject(error);
-          },
-        };
-        this.#loading.add(waiting);
+      warmed = await new Promise<WarmedModel>((resolve, reject) => {
+        this.#loading = { resolve, reject };
         channel.send({ type: "load", request });
       });
-      if (known === null) await this.#remember(version, split, warmed);
-      return { channel, warmed };
     } catch (error) {
-      this.#host?.closeThread(channel);
+      host.closeThread(channel);
       throw error;
+    } finally {
+      this.#loading = null;
     }
+    if (known === null) await this.#remember(version, split, warmed);
+    if (host !== this.#host) throw new CrashedBeside("crashed", "the CPU replicas' process was lost");
+    return { host, channel, warmed };
   }
 
   #received(
@@ -250,14 +277,13 @@ export class CpuReplicas implements ReplicaPool {
     payload: Uint8Array,
     buffer: ArrayBuffer | null,
   ): void {
-    // Loads go one after another, so an answer is that of the only one that waits.
-    const [waiting] = this.#loading;
     switch (message.type) {
+      // Loads go one after another, so an answer is that of the only one that waits.
       case "loaded":
-        waiting?.resolve(message.result);
+        this.#loading?.resolve(message.result);
         break;
       case "load-failed":
-        waiting?.reject(new LoadError(message.code, message.message));
+        this.#loading?.reject(new LoadError(message.code, message.message));
         break;
       case "unloaded":
         this.#unloading.get(channel)?.();
@@ -272,21 +298,26 @@ export class CpuReplicas implements ReplicaPool {
     }
   }
 
-  #makeDevices(kept: Kept, { channel, warmed }: LoadedSplit): void {
-    kept.channel = channel;
-    kept.devices = Array.from({ length: kept.split.replicas }, (_, index) => {
-      const lane = `cpu/${kept.version.key}#${index}`;
-      return new LaneDevice(lane, "replica", this.#arena, { fatal: () => this.#host?.kill() });
+  #makeDevices(kept: Kept): void {
+    const { version, split, sessions } = kept;
+    const { channel, warmed } = sessions;
+    kept.devices = Array.from({ length: split.replicas }, (_, index) => {
+      return new LaneDevice(`cpu/${version.key}#${index}`, "replica", this.#arena, {
+        fatal: (model, message) => {
+          this.#options.events.log("warn", `a CPU replica of ${model} died: ${message}`);
+          this.#host?.kill();
+        },
+      });
     });
     try {
       for (const device of kept.devices) {
-        device.place(kept.version, channel, warmed.slotBytes, Object.keys(warmed.profiles));
+        device.place(version, channel, warmed.slotBytes, Object.keys(warmed.profiles));
       }
     } catch (error) {
       if (!(error instanceof OutOfArenaMemory)) throw error;
       throw new LoadError(
         "memory",
-        `two batches for each of ${kept.split.replicas} replicas find no room: ${error.message}`,
+        `two batches for each of ${split.replicas} replicas find no room: ${error.message}`,
       );
     }
   }
@@ -296,49 +327,76 @@ export class CpuReplicas implements ReplicaPool {
     if (kept === undefined) return;
     this.#models.delete(key);
     for (const device of kept.devices) device.remove(key);
-    if (this.#host !== null) await this.#close(key, kept.channel);
+    await this.#close(key, kept.sessions);
   }
 
-  async #close(key: string, channel: ThreadChannel): Promise<void> {
+  /** Ends sessions; those whose process died have ended already. */
+  async #close(key: string, { host, channel }: Sessions): Promise<void> {
+    if (host !== this.#host) return;
     await new Promise<void>((resolve) => {
       this.#unloading.set(channel, resolve);
       channel.send({ type: "unload", model: key });
     });
     this.#unloading.delete(channel);
-    this.#host?.closeThread(channel);
+    host.closeThread(channel);
   }
 
   #lost(reason: string): void {
     this.#host = null;
     const text = `the CPU replicas' process was lost: ${reason}`;
     this.#options.events.log("warn", text);
+    const executing = [...this.#models.values()].filter(({ devices }) => devices.some((one) => one.executing !== null));
+    for (const kept of executing) kept.crashesAtMs.push(Date.now());
     for (const { devices } of this.#models.values()) for (const device of devices) device.lose(text);
-    this.#rejectLoading(new LoadError("crashed", text));
+    this.#loading?.reject(new (executing.length === 0 ? LoadError : CrashedBeside)("crashed", text));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
     if (!this.#closed) void this.#inTurn(() => this.#restore());
   }
 
+  /** Models whose sessions went with an earlier process. */
+  #down(): Kept[] {
+    return [...this.#models.values()].filter(({ sessions }) => sessions.host !== this.#host);
+  }
+
   async #restore(): Promise<void> {
-    await this.#backoff.wait();
-    for (const kept of [...this.#models.values()]) {
-      const { key } = kept.version;
-      const lanes = kept.devices.map(({ lane }) => lane);
-      try {
-        await this.#start();
-        const sessions = await this.#loadSplit(kept.version, kept.split, false);
-        this.#makeDevices(kept, sessions);
-        for (const device of kept.devices) this.#options.events.restored(key, device, kept.shapes.profiles);
-      } catch (error) {
-        if (this.#closed) return;
-        this.#models.delete(key);
-        for (const lane of lanes) this.#options.events.dropped(key, lane, error as Error);
+    while (!this.#closed && this.#down().length > 0) {
+      await this.#backoff.wait();
+      for (const kept of this.#down()) {
+        try {
+          await this.#bringBack(kept);
+        } catch (error) {
+          if (this.#closed) return;
+          if (error instanceof CrashedBeside) break;
+          if (error instanceof LoadError && error.code === "crashed" && this.#host === null) {
+            kept.crashesAtMs.push(Date.now());
+            break;
+          }
+          this.#drop(kept, error as Error);
+        }
       }
     }
   }
 
-  #rejectLoading(error: LoadError): void {
-    for (const waiting of [...this.#loading]) waiting.reject(error);
+  async #bringBack(kept: Kept): Promise<void> {
+    kept.crashesAtMs = kept.crashesAtMs.filter((atMs) => Date.now() - atMs < CRASH_WINDOW_MS);
+    if (kept.crashesAtMs.length >= CRASHES_MAX) {
+      throw new LoadError(
+        "invalid",
+        `it was in use each of the last ${CRASHES_MAX} times when the CPU replicas crashed`,
+      );
+    }
+    kept.sessions = await this.#loadSplit(kept.version, kept.split, false, kept.sessions.warmed);
+    this.#makeDevices(kept);
+    const { key } = kept.version;
+    for (const device of kept.devices) this.#options.events.restored(key, device, kept.shapes.profiles);
+    this.#options.events.log("info", `the CPU replicas of ${key} are back`);
+  }
+
+  #drop(kept: Kept, error: Error): void {
+    const { key } = kept.version;
+    this.#models.delete(key);
+    for (const { lane } of kept.devices) this.#options.events.dropped(key, lane, error);
   }
 
   async #recall(version: ModelVersion, split: Split): Promise<Pick<WarmedModel, "buckets" | "profiles"> | null> {
@@ -364,4 +422,11 @@ export class CpuReplicas implements ReplicaPool {
       batched: version.batched,
     };
   }
+}
+
+/** The process died while the model loaded, but nothing says that it was the model's fault: it may be tried again. */
+class CrashedBeside extends LoadError {}
+
+function firstProfile({ profiles }: Pick<WarmedModel, "profiles">): Profile {
+  return Object.values(profiles)[0] ?? [];
 }

@@ -8,6 +8,7 @@ import { Piscina } from "piscina";
 import { portChannel, socketChannel } from "../device/channels.ts";
 import { encodeHeader } from "../device/frames.ts";
 import type { LaneReport, LaneStart } from "../device/lane-main.ts";
+import type { LoadErrorCode } from "../device/load-error.ts";
 import type {
   Channel,
   FromThread,
@@ -53,34 +54,45 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
   async function load(request: PoolLoadRequest): Promise<void> {
     const { replicas, ...task } = request;
     const starting = startPool(replicas, arenaFd);
-    try {
-      const loads = Array.from({ length: replicas }, () => starting.run({ type: "load", request: task }));
-      const settled = await Promise.allSettled(loads);
-      const warmed: WarmedModel[] = [];
-      for (const one of settled) {
-        if (one.status === "rejected") throw one.reason;
-        if (one.value.type === "loaded") warmed.push(one.value.warmed);
-      }
-      pool = starting;
-      channel.send({ type: "loaded", model: request.model, result: mergeWarmed(warmed) });
-    } catch (error) {
-      await starting.destroy();
-      const { code = "invalid", message } = error as Error & { code?: "invalid" };
-      channel.send({ type: "load-failed", model: request.model, code, message });
+    const loads = Array.from({ length: replicas }, () => starting.run({ type: "load", request: task }));
+    const warmed: WarmedModel[] = [];
+    let failure: { readonly code: LoadErrorCode; readonly message: string } | null = null;
+    for (const one of await Promise.allSettled(loads)) {
+      if (one.status === "rejected") failure = { code: "crashed", message: String(one.reason) };
+      else if (one.value.type === "loaded") warmed.push(one.value.warmed);
+      else if (one.value.type === "load-failed") failure ??= one.value;
     }
+    if (failure !== null) {
+      await starting.destroy();
+      channel.send({ type: "load-failed", model: request.model, code: failure.code, message: failure.message });
+      return;
+    }
+    pool = starting;
+    channel.send({ type: "loaded", model: request.model, result: mergeWarmed(warmed) });
   }
 
-  async function run(request: RunRequest, strings: Uint8Array, buffer: ArrayBuffer | null): Promise<void> {
+  async function run(request: RunRequest, strings: Uint8Array, slot: ArrayBuffer | null): Promise<void> {
     const { execution } = request;
-    try {
-      const transfer = buffer === null ? {} : { transferList: [buffer] };
-      const result = await pool!.run({ type: "run", request, strings, buffer }, transfer);
-      if (result.type !== "done") throw new Error("a replica answered out of turn");
-      const { executeUs, outputs, payload } = result.executed;
-      channel.send({ type: "done", execution, executeUs, outputs }, payload, result.buffer ?? undefined);
-    } catch (error) {
-      const { message, executeUs = null } = error as Error & { executeUs?: number | null };
-      channel.send({ type: "failed", execution, message, executeUs, fatal: false });
+    const transfer = slot === null ? {} : { transferList: [slot] };
+    const result = await pool!
+      .run({ type: "run", request, strings, buffer: slot }, transfer)
+      .catch((error: unknown) => ({ type: "vacant", reason: String(error) }) as const);
+    switch (result.type) {
+      case "done": {
+        const { executeUs, outputs, payload } = result.executed;
+        channel.send({ type: "done", execution, executeUs, outputs }, payload, result.buffer ?? undefined);
+        return;
+      }
+      case "failed": {
+        const { message, executeUs, buffer } = result;
+        channel.send({ type: "failed", execution, message, executeUs, fatal: false }, [], buffer ?? undefined);
+        return;
+      }
+      default: {
+        // A thread died and took its session along; the one in its place has none. Starting over brings all back.
+        const message = "reason" in result ? result.reason : "its thread had died";
+        channel.send({ type: "failed", execution, message, executeUs: null, fatal: true });
+      }
     }
   }
 

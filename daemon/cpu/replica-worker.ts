@@ -1,7 +1,8 @@
 /** A replica: one session of one model in a thread of the pool. */
-import { workerData } from "piscina";
+import { move, transferableSymbol, valueSymbol, workerData } from "piscina";
 import { mapRegion, type Region } from "../device/arena.ts";
-import { type Executed, HostedModel } from "../device/hosted-model.ts";
+import { type Executed, ExecutionError, HostedModel } from "../device/hosted-model.ts";
+import { LoadError, type LoadErrorCode } from "../device/load-error.ts";
 import type { LoadRequest, RunRequest, WarmedModel } from "../device/messages.ts";
 import { createToken, ExecutionToken } from "../device/token.ts";
 
@@ -13,19 +14,29 @@ export interface ReplicaData {
   readonly replicas: number;
 }
 
-export type ReplicaTask =
-  | { readonly type: "load"; readonly request: LoadRequest }
-  | {
-      readonly type: "run";
-      readonly request: RunRequest;
-      readonly strings: Uint8Array;
-      /** The slot, where memory is not shared. */
-      readonly buffer: ArrayBuffer | null;
-    };
+interface RunTask {
+  readonly type: "run";
+  readonly request: RunRequest;
+  readonly strings: Uint8Array;
+  /** The slot, where memory is not shared. */
+  readonly buffer: ArrayBuffer | null;
+}
 
+export type ReplicaTask = { readonly type: "load"; readonly request: LoadRequest } | RunTask;
+
+/** Failures are results too: of an error that a thread throws, only the message would arrive. */
 export type ReplicaResult =
   | { readonly type: "loaded"; readonly warmed: WarmedModel }
-  | { readonly type: "done"; readonly executed: Executed; readonly buffer: ArrayBuffer | null };
+  | { readonly type: "load-failed"; readonly code: LoadErrorCode; readonly message: string }
+  | { readonly type: "done"; readonly executed: Executed; readonly buffer: ArrayBuffer | null }
+  | {
+      readonly type: "failed";
+      readonly message: string;
+      readonly executeUs: number | null;
+      readonly buffer: ArrayBuffer | null;
+    }
+  /** The thread took the place of one that died, and has no session. */
+  | { readonly type: "vacant" };
 
 const data = workerData as ReplicaData;
 // Nobody shares this token: replicas execute side by side.
@@ -57,16 +68,38 @@ async function waitForOthers(): Promise<void> {
   }
 }
 
-async function perform(task: ReplicaTask): Promise<ReplicaResult> {
-  if (task.type === "load") {
-    await waitForOthers();
-    const { model: hosted, warmed } = await HostedModel.load(task.request, token, () => {});
+async function load(request: LoadRequest): Promise<ReplicaResult> {
+  await waitForOthers();
+  try {
+    const { model: hosted, warmed } = await HostedModel.load(request, token, () => {});
     model = hosted;
     return { type: "loaded", warmed };
+  } catch (error) {
+    const { code, message } = error instanceof LoadError ? error : new LoadError("invalid", String(error));
+    return { type: "load-failed", code, message };
   }
-  const { request, strings, buffer } = task;
-  const executed = await model!.execute(buffer ?? slotOf(request.region!), request.shape, request.bucket, strings);
-  return { type: "done", executed, buffer };
+}
+
+async function run({ request, strings, buffer }: RunTask): Promise<ReplicaResult> {
+  if (model === null) return { type: "vacant" };
+  try {
+    const slot = buffer ?? slotOf(request.region!);
+    const executed = await model.execute(slot, request.shape, request.bucket, strings);
+    return { type: "done", executed, buffer };
+  } catch (error) {
+    const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
+    return { type: "failed", message, executeUs, buffer };
+  }
+}
+
+/** The result, with the slot handed over rather than copied. */
+function handOver(result: ReplicaResult): ReplicaResult {
+  if (!("buffer" in result) || result.buffer === null) return result;
+  return move({ [transferableSymbol]: [result.buffer], [valueSymbol]: result }) as unknown as ReplicaResult;
+}
+
+async function perform(task: ReplicaTask): Promise<ReplicaResult> {
+  return handOver(task.type === "load" ? await load(task.request) : await run(task));
 }
 
 export default perform;

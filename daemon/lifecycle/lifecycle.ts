@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
+import { formatProblem } from "../config/problems.ts";
 import { usesReplicas } from "../cores.ts";
 import type { Device } from "../engine/ports.ts";
 import { RepositoryError } from "../repository/errors.ts";
@@ -16,7 +16,7 @@ import type {
   ModelLane,
   ReplicaPool,
 } from "./ports.ts";
-import { effectiveSloUs, ServedModel } from "./served-model.ts";
+import { effectiveSloUs, needsSameSessions, ServedModel } from "./served-model.ts";
 
 export interface LifecycleParts {
   readonly repository: ModelRepository;
@@ -31,6 +31,11 @@ export interface LifecycleParts {
   readonly deviceIsCpu: boolean;
   readonly observer: LifecycleObserver;
   readonly logger: LifecycleLogger;
+}
+
+interface LoadFailure {
+  readonly version: ModelVersion;
+  readonly reason: string;
 }
 
 /** Nothing tells the lifecycle when a model's last request has ended; it looks at this interval. */
@@ -51,6 +56,9 @@ export class Lifecycle implements ModelCatalog {
   #started = false;
   #closed = false;
   #activity: string | null = null;
+  /** By what can't be served: the reason that the log has. */
+  #reported = new Map<string, string>();
+  #pollProblem: string | null = null;
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
@@ -78,6 +86,7 @@ export class Lifecycle implements ModelCatalog {
     }
     if (scan.emptyReason !== null) this.#parts.logger.warn({}, scan.emptyReason);
     await this.#inTurn(() => this.#apply(scan));
+    if (this.#closed) return;
     if (this.#byKey.size === 0 && control === "none") {
       throw new RepositoryError("repository", "no model in the repository could be loaded: the reasons are above");
     }
@@ -85,7 +94,7 @@ export class Lifecycle implements ModelCatalog {
     if (control === "poll") this.#armPoll(pollMs);
   }
 
-  /** Stops looking for changes; models stay as they are. */
+  /** Stops looking for changes and loading; what is served goes on being served. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#poll);
@@ -185,6 +194,8 @@ export class Lifecycle implements ModelCatalog {
     this.#forget(served);
     host.removeModel(key);
     repository.setState(key, "UNAVAILABLE", reason);
+    // The version policy may have another one to offer.
+    void this.#inTurn(async () => this.#apply(await repository.reconsider()));
   }
 
   loading(key: string, activity: string): void {
@@ -210,26 +221,44 @@ export class Lifecycle implements ModelCatalog {
       const reason = `explicit model load / unload is not allowed: model_control is '${control}', not 'explicit'`;
       return { ok: false, kind: "refused", reason };
     }
+    let failures: readonly LoadFailure[];
     try {
-      await this.#inTurn(async () => this.#apply(await ask()));
+      failures = await this.#inTurn(async () => this.#apply(await ask()));
     } catch (error) {
       if (!(error instanceof RepositoryError)) throw error;
       return { ok: false, kind: error.kind === "unknown-model" ? "unknown" : "failed", reason: error.message };
     }
-    if (!loads || this.#byName.has(name)) return { ok: true };
-    const failed = repository.index().find((entry) => entry.name === name && entry.state === "UNAVAILABLE");
-    return { ok: false, kind: "failed", reason: `failed to load '${name}': ${failed?.reason ?? "unknown reason"}` };
+    if (!loads) return { ok: true };
+    const serving = this.versions(name);
+    const failed = failures.find(({ version }) => version.name === name);
+    if (failed !== undefined) {
+      const rest = serving.length === 0 ? "" : `; version ${serving.join(", ")} goes on being served`;
+      return {
+        ok: false,
+        kind: "failed",
+        reason: `failed to load version ${failed.version.version}: ${failed.reason}${rest}`,
+      };
+    }
+    if (serving.length > 0) return { ok: true };
+    const entry = repository.index().find((one) => one.name === name && one.state === "UNAVAILABLE");
+    return { ok: false, kind: "failed", reason: `failed to load: ${entry?.reason ?? "the reason is in the log"}` };
   }
 
   #armPoll(pollMs: number): void {
     if (this.#closed) return;
-    this.#poll = setTimeout(() => {
-      void this.#inTurn(async () => this.#apply(await this.#parts.repository.scan()))
-        .catch((error: unknown) => {
-          this.#parts.logger.error({}, `the repository could not be read: ${(error as Error).message}`);
-        })
-        .finally(() => this.#armPoll(pollMs));
-    }, pollMs);
+    this.#poll = setTimeout(() => void this.#look().finally(() => this.#armPoll(pollMs)), pollMs);
+  }
+
+  async #look(): Promise<void> {
+    const { logger, repository } = this.#parts;
+    let problem: string | null = null;
+    try {
+      await this.#inTurn(async () => this.#apply(await repository.scan()));
+    } catch (error) {
+      problem = (error as Error).message;
+      if (problem !== this.#pollProblem) logger.error({}, `the repository could not be read: ${problem}`);
+    }
+    this.#pollProblem = problem;
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {
@@ -238,45 +267,64 @@ export class Lifecycle implements ModelCatalog {
     return result;
   }
 
-  async #apply(first: ScanResult): Promise<void> {
+  async #apply(first: ScanResult): Promise<LoadFailure[]> {
     const leaving = new Set<string>();
+    const failures: LoadFailure[] = [];
     // A version that fails to load may make the version policy pick another one, perhaps one that was about to leave.
     for (let scan = first; ; scan = await this.#parts.repository.reconsider()) {
       this.#report(scan);
       for (const key of scan.removed) leaving.add(key);
-      let failed = false;
+      const before = failures.length;
       for (const version of [...scan.added, ...scan.changed]) {
+        if (this.#closed) return failures;
         leaving.delete(version.key);
-        if (!(await this.#load(version))) failed = true;
+        const reason = await this.#load(version);
+        if (reason !== null) failures.push({ version, reason });
       }
-      if (!failed) break;
+      if (failures.length === before) break;
     }
     for (const key of leaving) await this.#remove(key);
+    return failures;
   }
 
+  /** Logs what is wrong, once for as long as it stays so. */
   #report(scan: ScanResult): void {
     const { logger } = this.#parts;
     for (const warning of scan.warnings) logger.warn({}, warning);
+    const before = this.#reported;
+    const now = new Map<string, string>();
+    for (const problem of scan.configProblems.map(formatProblem)) {
+      if (!before.has(problem)) logger.error({}, problem);
+      now.set(problem, "");
+    }
     for (const { name, version, reason } of scan.unavailable) {
       const model = version === null ? name : `${name}/${version}`;
-      logger.error({ model, reason }, `${model} can't be served: ${reason}`);
+      // Files that are still being copied are nothing to complain about.
+      if (scan.settling.includes(model)) continue;
+      if (before.get(model) !== reason) logger.error({ model, reason }, `${model} can't be served: ${reason}`);
+      now.set(model, reason);
     }
+    this.#reported = now;
   }
 
-  async #load(version: ModelVersion): Promise<boolean> {
+  /** @returns why it could not be loaded; null where it is served */
+  async #load(version: ModelVersion): Promise<string | null> {
     const { repository, logger, host } = this.#parts;
     const { key } = version;
     const before = this.#byKey.get(key);
-    if (before !== undefined && isDeepStrictEqual(before.asked, version)) {
+    if (before !== undefined && needsSameSessions(before.asked, version)) {
+      this.#adopt(before, version);
       repository.setState(key, "READY");
-      return true;
+      return null;
     }
     repository.setState(key, "LOADING");
     this.#activity = `loading ${key}`;
     try {
-      // The same version with other files: its requests wait in the queue while the lanes change over.
+      // The same version with other files: what it accepted is answered as it was asked, then the lanes change over.
       if (before !== undefined) {
         this.#forget(before);
+        await this.#idle(key);
+        host.removeModel(key);
         await this.#leaveLanes(before);
       }
       const served = await this.#place(version);
@@ -285,64 +333,95 @@ export class Lifecycle implements ModelCatalog {
       repository.setState(key, "READY");
       this.#tellServing(served);
       logger.info(loadDetails(served), `${key} is ready`);
-      return true;
+      return null;
     } catch (error) {
       const reason = (error as Error).message;
-      if (before !== undefined) host.removeModel(key);
       repository.setState(key, "UNAVAILABLE", reason);
-      logger.error({ model: key, reason }, `${key} can't be served: ${reason}`);
-      return false;
+      if (!this.#closed) logger.error({ model: key, reason }, `${key} can't be served: ${reason}`);
+      this.#reported.set(key, reason);
+      return reason;
     } finally {
       this.#activity = null;
     }
   }
 
+  /** Settings that concern queueing and scheduling alone: nothing is loaded anew. */
+  #adopt(before: ServedModel, asked: ModelVersion): void {
+    if (before.asked === asked) return;
+    const served = before.withSettings(asked);
+    this.#byKey.set(asked.key, served);
+    this.#publish(served);
+    this.#parts.host.addModel(served.spec());
+    this.#parts.logger.info({ model: asked.key, slo_ms: served.sloUs / 1000 }, `${asked.key} has new settings`);
+  }
+
   /** Loads a version where it belongs and announces it to the engine. */
   async #place(asked: ModelVersion): Promise<ServedModel> {
     const { lanes, host, replicas, reprofile } = this.#parts;
-    const { device } = asked.settings;
     let version = asked;
     const loaded: [lane: ModelLane, on: LoadedOnLane][] = [];
-    if (device !== "cpu") {
-      for (const lane of lanes) {
-        let on = await lane.load(version, { reprofile });
-        if (version.batched && on.unbatchedOutputs.length > 0) {
-          version = this.#unbatched(version, on.unbatchedOutputs);
-          on = await lane.load(version, { reprofile });
-        }
-        loaded.push([lane, on]);
-      }
-    }
     let pool: LoadedReplicas | null = null;
-    if (usesReplicas(version, this.#parts.deviceIsCpu)) {
-      const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
-      this.#activity = `loading ${version.key} on CPU replicas`;
-      pool = await replicas.load(version, sloUs, { reprofile });
-      if (version.batched && pool.unbatchedOutputs.length > 0) {
-        version = this.#unbatched(version, pool.unbatchedOutputs);
-        pool = await replicas.load(version, sloUs, { reprofile });
+    let poolProblem: string | null = null;
+    try {
+      if (asked.settings.device !== "cpu") {
+        for (const lane of lanes) {
+          const placed = await this.#placeOn(version, (wanted) => lane.load(wanted, { reprofile }));
+          version = placed.version;
+          loaded.push([lane, placed.on]);
+        }
       }
+      if (usesReplicas(version, this.#parts.deviceIsCpu)) {
+        this.#activity = `loading ${version.key} on CPU replicas`;
+        const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
+        try {
+          const load = (wanted: ModelVersion) => replicas.load(wanted, sloUs, { reprofile });
+          const placed = await this.#placeOn(version, load);
+          version = placed.version;
+          pool = placed.on;
+        } catch (error) {
+          // Replicas for spill-over are a help that it can do without.
+          if (loaded.length === 0) throw error;
+          poolProblem = `none: ${(error as Error).message}`;
+          this.#parts.logger.warn(
+            { model: asked.key },
+            `${asked.key} has no CPU replicas: ${(error as Error).message}`,
+          );
+        }
+      }
+    } catch (error) {
+      for (const [lane] of loaded) await lane.unload(asked.key);
+      throw error;
     }
     const profiles = (loaded[0]?.[1] ?? pool)!.profiles;
     const served = new ServedModel(asked, version, effectiveSloUs(version, profiles));
+    served.replicaSummary = pool?.summary ?? poolProblem;
     host.addModel(served.spec());
     for (const [lane, on] of loaded) {
       served.lanes.set(lane.lane, on.profiles);
       host.loaded(lane.lane, version.key, on.profiles);
       this.#reportCold(version.key, on);
     }
-    if (pool !== null) {
-      served.replicaSummary = pool.summary;
-      served.replicaThreads = pool.threadsEach;
-      for (const replica of pool.devices) {
-        served.lanes.set(replica.lane, pool.profiles);
-        served.replicas.add(replica.lane);
-        host.addLane(replica);
-        host.loaded(replica.lane, version.key, pool.profiles);
-      }
-      this.#reportCold(version.key, pool);
+    if (pool === null) return served;
+    served.replicaThreads = pool.threadsEach;
+    for (const replica of pool.devices) {
+      served.lanes.set(replica.lane, pool.profiles);
+      served.replicas.add(replica.lane);
+      host.addLane(replica);
+      host.loaded(replica.lane, version.key, pool.profiles);
     }
+    this.#reportCold(version.key, pool);
     return served;
+  }
+
+  /** Loads a version, and once more as one without a batch dimension where it turns out to have none. */
+  async #placeOn<T extends LoadedOnLane>(
+    asked: ModelVersion,
+    load: (version: ModelVersion) => Promise<T>,
+  ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
+    const on = await load(asked);
+    if (!asked.batched || on.unbatchedOutputs.length === 0) return { version: asked, on };
+    const version = this.#unbatched(asked, on.unbatchedOutputs);
+    return { version, on: await load(version) };
   }
 
   #unbatched(version: ModelVersion, outputs: readonly string[]): ModelVersion {
@@ -370,6 +449,7 @@ export class Lifecycle implements ModelCatalog {
     repository.setState(key, "UNLOADING");
     this.#forget(served);
     await this.#idle(key);
+    if (this.#closed) return;
     host.removeModel(key);
     await this.#leaveLanes(served);
     repository.setState(key, "UNKNOWN");
@@ -392,11 +472,11 @@ export class Lifecycle implements ModelCatalog {
   }
 
   async #idle(key: string): Promise<void> {
-    while (!this.#parts.host.isIdle(key)) await delay(IDLE_CHECK_MS);
+    while (!this.#closed && !this.#parts.host.isIdle(key)) await delay(IDLE_CHECK_MS);
   }
 
   async #idleOn(lane: string, key: string): Promise<void> {
-    while (this.#parts.host.executes(lane, key)) await delay(IDLE_CHECK_MS);
+    while (!this.#closed && this.#parts.host.executes(lane, key)) await delay(IDLE_CHECK_MS);
   }
 
   /** Requests may ask for it from now on. */

@@ -6,8 +6,6 @@ import type { ModelSpec, ShapeProfiles } from "../scheduler/types.ts";
 /** A model that can execute on a lane. */
 export interface LoadedOnLane {
   readonly profiles: ShapeProfiles;
-  /** Whether the profiles were measured at an earlier start. */
-  readonly fromCache: boolean;
   /** Shapes that were to be warmed and could not be. */
   readonly coldShapes: readonly { readonly shape: string; readonly message: string }[];
   /** Outputs whose first dimension is not the batch's: such a model has to be loaded as one without a batch dimension. */

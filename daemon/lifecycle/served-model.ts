@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { ModelVersion } from "../repository/model.ts";
 import type { ModelSpec, Profile, ShapeProfiles } from "../scheduler/types.ts";
 
@@ -29,8 +30,25 @@ export class ServedModel {
 
   get placement(): "device" | "replica" | "both" | "none" {
     if (this.lanes.size === 0) return "none";
-    if (this.replicas.size === 0) return "device";
-    return this.replicas.size === this.lanes.size ? "replica" : "both";
+    const kinds = new Set([...this.lanes.keys()].map((lane) => this.replicas.has(lane)));
+    return kinds.size === 2 ? "both" : kinds.has(true) ? "replica" : "device";
+  }
+
+  /** The same sessions under other settings; see `needsSameSessions`. */
+  withSettings(asked: ModelVersion): ServedModel {
+    const { buckets } = this.version.settings;
+    const version = { ...this.version, settings: { ...asked.settings, buckets } };
+    const profiles = this.lanes.values().next().value;
+    const served = new ServedModel(
+      asked,
+      version,
+      profiles === undefined ? this.sloUs : effectiveSloUs(version, profiles),
+    );
+    for (const [lane, known] of this.lanes) served.lanes.set(lane, known);
+    for (const lane of this.replicas) served.replicas.add(lane);
+    served.replicaThreads = this.replicaThreads;
+    served.replicaSummary = this.replicaSummary;
+    return served;
   }
 
   /** The profile of its first shape on its first lane of a kind. */
@@ -65,4 +83,14 @@ export function effectiveSloUs(version: ModelVersion, profiles: ShapeProfiles): 
   if (version.settings.sloMs !== null) return Math.round(version.settings.sloMs * 1000);
   const singleUs = firstProfile(profiles)?.[0]?.us ?? 0;
   return Math.max(SLO_DEFAULT_US, SLO_EXECUTIONS * singleUs);
+}
+
+/** Whether two readings of a version differ, if at all, only in settings that no session depends on. */
+export function needsSameSessions(a: ModelVersion, b: ModelVersion): boolean {
+  return a === b || isDeepStrictEqual(sessionPart(a), sessionPart(b));
+}
+
+function sessionPart({ settings, ...version }: ModelVersion): object {
+  const { device, buckets, replicas, threads, warmShapes } = settings;
+  return { ...version, device, buckets, replicas, threads, warmShapes };
 }
