@@ -1,13 +1,13 @@
 /** Schedulers by name: the daemon's own and the comparison policies. */
 import type { Scheduler } from "../../daemon/scheduler/types.ts";
-import { bentoAdaptive } from "./bento-adaptive.ts";
-import { clockwork } from "./clockwork.ts";
+import { BENTO_SWEEP, bentoAdaptive } from "./bento-adaptive.ts";
+import { CLOCKWORK_SWEEP, clockwork } from "./clockwork.ts";
 import { eagerEdf } from "./eager-edf.ts";
-import { leastLatestStart, nexusSquishy } from "./nexus.ts";
+import { nexusSquishy, nexusWindowDrop, SQUISHY_SWEEP, WINDOW_DROP_SWEEP } from "./nexus.ts";
 import { type Policy, PolicyScheduler } from "./policy-scheduler.ts";
 import { ROUND_ROBIN_SWEEP, roundRobin } from "./round-robin.ts";
 import { shepherdFlex } from "./shepherd.ts";
-import { symphony } from "./symphony.ts";
+import { SYMPHONY_SWEEP, symphony } from "./symphony.ts";
 import { TRITON_SWEEP, triton } from "./triton.ts";
 
 /** A comparison policy with the settings to try; the best of its variants is what counts. */
@@ -38,10 +38,10 @@ export const COMPARISON_POLICIES: readonly ComparisonPolicy[] = [
   swept("triton", TRITON_SWEEP, triton),
   swept("tf-serving", ROUND_ROBIN_SWEEP, roundRobin),
   policy("eager-edf", () => eagerEdf),
-  policy("clockwork", () => clockwork),
-  policy("nexus-window-drop", () => leastLatestStart),
-  policy("nexus-squishy", nexusSquishy),
-  policy("symphony", () => symphony),
+  swept("clockwork", CLOCKWORK_SWEEP, clockwork),
+  swept("nexus-window-drop", WINDOW_DROP_SWEEP, nexusWindowDrop),
+  swept("nexus-squishy", SQUISHY_SWEEP, nexusSquishy),
+  swept("symphony", SYMPHONY_SWEEP, symphony),
   policy("shepherd-flex", () => shepherdFlex),
-  policy("bento-adaptive", bentoAdaptive),
+  swept("bento-adaptive", BENTO_SWEEP, bentoAdaptive),
 ];

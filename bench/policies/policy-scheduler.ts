@@ -33,11 +33,10 @@ export interface PolicyModel {
   readonly bestEffort: Queued[];
   /** When the model's last batch started. */
   lastStartUs: number;
-  /** Execution time by items, 1..maxBatch, on the lane that is asked about. */
+  /** Expected execution time by items, 1..maxBatch. */
   latencyUs(items: number): number;
-  /** Arrivals so far, for policies that plan by rate. */
-  arrivals: number;
-  firstArrivalUs: number;
+  /** Arrivals a microsecond over the last seconds, for policies that plan by rate. */
+  ratePerUs(nowUs: number): number;
 }
 
 /** What to do with a free lane. `drop` is carried out first. */
@@ -54,22 +53,36 @@ export interface Drop {
 export interface Policy {
   /** How the queues are kept. */
   readonly order: "arrival" | "deadline";
+  /** How the told profile is corrected by the model's last executions: by their mean (where absent), or their longest. */
+  readonly estimate?: "mean" | "longest";
   decide(models: readonly PolicyModel[], nowUs: number): Decision;
   arrived?(model: PolicyModel, nowUs: number): void;
   started?(model: PolicyModel, batch: readonly Queued[], nowUs: number): void;
 }
+
+/** Executions whose times correct the profile that was told. */
+const OBSERVED_MAX = 10;
+/** Memory of the arrival rate. */
+const RATE_WINDOW_US = 3_000_000;
 
 class ModelEntry implements PolicyModel {
   readonly spec: ModelSpec;
   readonly queue: Queued[] = [];
   readonly bestEffort: Queued[] = [];
   lastStartUs: number = Number.NEGATIVE_INFINITY;
-  arrivals = 0;
-  firstArrivalUs = 0;
   readonly #tableUs: number[];
+  readonly #estimate: "mean" | "longest";
+  /** Actual by told execution times of the last executions. */
+  readonly #observed: number[] = [];
+  #correction = 1;
+  #firstArrivalUs = -1;
+  #lastArrivalUs = 0;
+  /** Arrivals, each weighing less with its age. */
+  #recent = 0;
 
-  constructor(spec: ModelSpec, profile: Profile) {
+  constructor(spec: ModelSpec, profile: Profile, estimate: "mean" | "longest") {
     this.spec = spec;
+    this.#estimate = estimate;
     this.#tableUs = [0];
     for (const point of profile) {
       while (this.#tableUs.length <= Math.min(point.bucket, spec.maxBatch)) this.#tableUs.push(point.us);
@@ -79,13 +92,33 @@ class ModelEntry implements PolicyModel {
   latencyUs(items: number): number {
     const us = this.#tableUs[items];
     if (us === undefined) throw new RangeError(`no bucket for a batch of ${items} of ${this.spec.model}`);
-    return us;
+    return us * this.#correction;
+  }
+
+  executed(toldUs: number, us: number): void {
+    this.#observed.push(us / toldUs);
+    if (this.#observed.length > OBSERVED_MAX) this.#observed.shift();
+    const sum = this.#observed.reduce((total, ratio) => total + ratio, 0);
+    this.#correction = this.#estimate === "mean" ? sum / this.#observed.length : Math.max(...this.#observed);
+  }
+
+  arrived(nowUs: number): void {
+    if (this.#firstArrivalUs < 0) this.#firstArrivalUs = nowUs;
+    this.#recent = this.#recent * Math.exp((this.#lastArrivalUs - nowUs) / RATE_WINDOW_US) + 1;
+    this.#lastArrivalUs = nowUs;
+  }
+
+  ratePerUs(nowUs: number): number {
+    if (this.#firstArrivalUs < 0 || nowUs <= this.#firstArrivalUs) return 0;
+    const weight = 1 - Math.exp((this.#firstArrivalUs - nowUs) / RATE_WINDOW_US);
+    const recent = this.#recent * Math.exp((this.#lastArrivalUs - nowUs) / RATE_WINDOW_US);
+    return recent / (RATE_WINDOW_US * weight);
   }
 }
 
 interface Running {
-  readonly execution: ExecutionId;
   readonly model: ModelEntry;
+  readonly toldUs: number;
 }
 
 export class PolicyScheduler implements Scheduler {
@@ -137,9 +170,12 @@ export class PolicyScheduler implements Scheduler {
       case "cancel":
         this.#remove(event.id);
         break;
-      case "end":
+      case "end": {
+        const running = this.#lanes.get(event.lane);
+        if (event.ok && event.us !== null) running?.model.executed(running.toldUs, event.us);
         this.#lanes.set(event.lane, null);
         break;
+      }
       case "wake":
         this.#wakeAtUs = null;
         break;
@@ -149,7 +185,7 @@ export class PolicyScheduler implements Scheduler {
   #load(model: string, profile: Profile): void {
     const spec = this.#specs.get(model);
     if (spec === undefined || this.#models.has(model)) return;
-    this.#models.set(model, new ModelEntry(spec, profile));
+    this.#models.set(model, new ModelEntry(spec, profile, this.#policy.estimate ?? "mean"));
     this.#buckets.set(model, profile);
     this.#order = [...this.#models.values()];
   }
@@ -172,8 +208,7 @@ export class PolicyScheduler implements Scheduler {
     if (this.#policy.order === "deadline") while (at > 0 && queue[at - 1]!.deadlineUs > queued.deadlineUs) at--;
     queue.splice(at, 0, queued);
     if (bestEffort) return;
-    if (model.arrivals === 0) model.firstArrivalUs = nowUs;
-    model.arrivals++;
+    model.arrived(nowUs);
     this.#policy.arrived?.(model, nowUs);
   }
 
@@ -260,7 +295,7 @@ export class PolicyScheduler implements Scheduler {
       reason,
     };
     model.lastStartUs = nowUs;
-    this.#lanes.set(lane, { execution: plan.execution, model });
+    this.#lanes.set(lane, { model, toldUs: bucket.us });
     this.#policy.started?.(model, batch, nowUs);
     this.#effects.push({ type: "start", plan });
   }
@@ -290,12 +325,6 @@ export function batchToHeadDeadline(model: PolicyModel, nowUs: number, from = 0)
   const head = model.queue[from];
   if (head === undefined) return [];
   return largestBatch(model, model.queue.slice(from, from + model.spec.maxBatch), head.deadlineUs - nowUs);
-}
-
-/** Mean arrivals per microsecond since the model's first. */
-export function rateOf(model: PolicyModel, nowUs: number): number {
-  const spanUs = nowUs - model.firstArrivalUs;
-  return model.arrivals > 1 && spanUs > 0 ? model.arrivals / spanUs : 0;
 }
 
 /** Largest batch b with 2·l(b) ≤ SLO: what a model can sustain when it waits for at most one batch of its own. */
