@@ -1,13 +1,13 @@
 /** The device and the event loop under as much load as they take. */
-import type { DaemonStatus } from "../../daemon/status.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { DaemonProcess } from "../live/daemon-process.ts";
 import { type LoadTest, loadTest } from "../load/load-test.ts";
 import type { ReplyTimings } from "../load/target.ts";
 import { mixedLoad } from "../quickstart/mix.ts";
-import { figure, percent } from "../report/format.ts";
+import { count, figure, percent } from "../report/format.ts";
 import { parseScenario, type Scenario } from "../scenario/schema.ts";
-import { atMost, type BudgetLine } from "./budget.ts";
-import { type Weighted, weightedQuantile } from "./quantile.ts";
+import { atLeast, atMost, type BudgetLine } from "./budget.ts";
+import { fetchRatios, type RatioCounts, ratioShare } from "./execution-ratio.ts";
 
 const WARMUP_S = 3;
 /** The daemon's event-loop delay is over its last ten seconds: they have to lie within the load. */
@@ -15,7 +15,6 @@ const MEASURE_S = 12;
 const GAP_MEASURE_S = 6;
 /** How much more than the quickstart's load, which takes some 60 % of the device for requests with deadlines. */
 const FULL_SCALE = 2;
-const STATUS_EVERY_MS = 250;
 /** Shorter executions are bound by what happens around them. */
 const LONG_EXECUTION_MS = 5;
 
@@ -27,87 +26,58 @@ interface Reply {
   readonly timings: ReplyTimings;
 }
 
-interface Snapshot {
-  readonly at: number;
-  readonly status: DaemonStatus;
-}
-
 interface Loaded {
   readonly test: LoadTest;
   readonly replies: readonly Reply[];
-  readonly snapshots: readonly Snapshot[];
+  /** At the end of the warm-up and at the end of the run. */
+  readonly ratios: { readonly before: RatioCounts; readonly after: RatioCounts };
 }
 
 async function load(daemon: DaemonProcess, scenario: Scenario, scale: number): Promise<Loaded> {
   const replies: Reply[] = [];
-  const snapshots: Snapshot[] = [];
-  const poll = setInterval(async () => {
-    const at = performance.now();
-    snapshots.push({ at, status: await daemon.status() });
-  }, STATUS_EVERY_MS);
-  try {
-    const test = await loadTest({
-      scenario,
-      plan: { scale },
-      address: daemon.grpcAddress,
-      statusAddress: daemon.httpAddress,
-      transport: "stream",
-      lagMsMax: Number.POSITIVE_INFINITY,
-      onOutcome: ({ model, items }, outcome) => {
-        if (outcome.type !== "answered" || outcome.timings === null) return;
-        replies.push({ at: performance.now(), model, items, timings: outcome.timings });
-      },
-    });
-    return { test, replies, snapshots };
-  } finally {
-    clearInterval(poll);
-  }
+  const before = sleep(scenario.warmup_s * 1000).then(() => fetchRatios(daemon.httpAddress));
+  const test = await loadTest({
+    scenario,
+    plan: { scale },
+    address: daemon.grpcAddress,
+    statusAddress: daemon.httpAddress,
+    transport: "stream",
+    lagMsMax: Number.POSITIVE_INFINITY,
+    onOutcome: ({ model, items }, outcome) => {
+      if (outcome.type !== "answered" || outcome.timings === null) return;
+      replies.push({ at: performance.now(), model, items, timings: outcome.timings });
+    },
+  });
+  return { test, replies, ratios: { before: await before, after: await fetchRatios(daemon.httpAddress) } };
 }
 
 /** Event-loop delay and prediction error while all models together ask for more than the device can do. */
 export async function underFullLoad(daemon: DaemonProcess): Promise<BudgetLine[]> {
   const scenario = mixedLoad(await daemon.status(), { warmupS: WARMUP_S, measureS: MEASURE_S, seed: 1 });
   if (scenario === null) throw new Error("no model is ready");
-  const { test, replies, snapshots } = await load(daemon, scenario, FULL_SCALE);
+  const { test, ratios } = await load(daemon, scenario, FULL_SCALE);
   const { total, devices } = test.result;
   const busy = Object.values(devices)[0]?.busy_share ?? 0;
   const delay = (test.status?.after ?? (await daemon.status())).event_loop_delay_ms;
   const note = `device busy ${percent(busy)}, ${figure(total.offered / test.result.measured_s)} requests/s with deadlines and ${figure(total.best_effort.items_per_s)} best-effort items/s; max ${figure(delay.max)} ms`;
   return [
     atMost("event-loop delay under full load", 5, "ms", delay.p99, note, "p99"),
-    ...predictionError(replies, snapshots),
+    ...predictionError(ratios.before, ratios.after),
   ];
 }
 
-/** Each execution against the profile as the daemon had it shortly before. */
-function predictionError(replies: readonly Reply[], snapshots: readonly Snapshot[]): BudgetLine[] {
-  const errors: Weighted[] = [];
-  const byModel = new Map<string, Weighted[]>();
-  const lanes = new Set(snapshots[0]?.status.lanes.filter(({ kind }) => kind === "device").map(({ lane }) => lane));
-  let next = 0;
-  for (const { at, model, items, timings } of replies) {
-    // The snapshot asked for before the execution can have begun.
-    const beforeMs = at - (timings.queueUs + timings.executeUs) / 1000 - STATUS_EVERY_MS;
-    while (snapshots[next + 1] !== undefined && snapshots[next + 1]!.at <= beforeMs) next++;
-    const known = snapshots[next];
-    if (known === undefined || known.at > beforeMs || !lanes.has(timings.lane)) continue;
-    const profile = known.status.models.find(({ name }) => name === model)?.profile_ms ?? [];
-    const predicted = profile.find(([bucket]) => bucket === timings.bucket)?.[1];
-    if (predicted === undefined) continue;
-    const sample: Weighted = [Math.abs(timings.executeUs / 1000 / predicted - 1), items / timings.batchItems];
-    errors.push(sample);
-    byModel.set(model, [...(byModel.get(model) ?? []), sample]);
-  }
-  const executions = errors.reduce((sum, [, weight]) => sum + weight, 0);
-  const models = [...byModel].map(
-    ([model, samples]) =>
-      `${model} ${percent(weightedQuantile(samples, 0.5))}/${percent(weightedQuantile(samples, 0.95))}`,
-  );
-  const note = `${figure(executions)} executions; median/p95 ${models.join(", ")}`;
-  const what = "predicted against actual execution time";
+/** How far executions were from what the scheduler had predicted for them. */
+function predictionError(before: RatioCounts, after: RatioCounts): BudgetLine[] {
+  const models = [...after.keys()].map((model) => {
+    const near = ratioShare(before, after, 0.9, 1.1, model);
+    return `${model} ${percent(near.within)} of ${count(near.executions)}`;
+  });
+  const what = "executions within 10 % of their prediction";
+  const tenth = ratioShare(before, after, 0.9, 1.1);
+  const quarter = ratioShare(before, after, 0.75, 1.25);
   return [
-    atMost(what, 10, "%", 100 * weightedQuantile(errors, 0.5), note, "off at the median"),
-    atMost(what, 25, "%", 100 * weightedQuantile(errors, 0.95), "", "off at p95"),
+    atLeast(what, 50, "%", 100 * tenth.within, models.join(", ")),
+    atLeast("executions within 25 % of their prediction", 95, "%", 100 * quarter.within),
   ];
 }
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { atLeast, atMost, budgetMarkdown, budgetText } from "../../bench/budgets/budget.ts";
-import { quantile, weightedQuantile } from "../../bench/budgets/quantile.ts";
+import { parseRatios, type RatioCounts, ratioShare } from "../../bench/budgets/execution-ratio.ts";
+import { quantile } from "../../bench/budgets/quantile.ts";
 
 describe("budget report", () => {
   const lines = [
@@ -30,18 +31,26 @@ describe("quantiles", () => {
     assert.equal(quantile([1, 2, 3, 4], 0.95), 4);
     assert.ok(Number.isNaN(quantile([], 0.5)));
   });
+});
 
-  it("count each value by its weight", () => {
-    assert.equal(
-      weightedQuantile(
-        [
-          [1, 0.25],
-          [9, 1],
-          [2, 0.25],
-        ],
-        0.5,
-      ),
-      9,
+describe("execution ratios", () => {
+  const page = (counts: readonly number[]): RatioCounts =>
+    parseRatios(
+      [
+        "# TYPE slackline_execution_ratio histogram",
+        ...["0.75", "0.9", "1.1", "1.25", "+Inf"].map(
+          (le, i) => `slackline_execution_ratio_bucket{le="${le}",model="m",version="1"} ${counts[i]}`,
+        ),
+        'slackline_execution_ratio_sum{model="m",version="1"} 12.5',
+        'slackline_execution_ratio_bucket{le="+Inf",model="idle",version="1"} 0',
+      ].join("\n"),
     );
+
+  it("are counted between two pages", () => {
+    const before = page([5, 5, 5, 5, 10]);
+    const after = page([5, 6, 9, 10, 20]);
+    assert.deepEqual(ratioShare(before, after, 0.9, 1.1), { executions: 10, within: 0.3 });
+    assert.deepEqual(ratioShare(before, after, 0.75, 1.25, "m"), { executions: 10, within: 0.5 });
+    assert.ok(Number.isNaN(ratioShare(before, after, 0.75, 1.25, "idle").within));
   });
 });
