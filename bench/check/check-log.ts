@@ -75,6 +75,8 @@ interface Request {
   readonly deadlineUs: number | null;
   state: "queued" | "executing" | "answered" | "dropped";
   endUs: number;
+  /** Failed in a batch with others: it may run once more, by itself. */
+  alone: boolean;
 }
 
 interface Running {
@@ -139,7 +141,16 @@ class LogChecker {
     else if (items > expected.maxBatch) {
       this.#problem("size", `request ${id} has ${items} items; '${model}' takes ${expected.maxBatch}`);
     }
-    const request: Request = { id, model, items, arrivedUs: t, deadlineUs: deadline, state: "queued", endUs: -1 };
+    const request: Request = {
+      id,
+      model,
+      items,
+      arrivedUs: t,
+      deadlineUs: deadline,
+      state: "queued",
+      endUs: -1,
+      alone: false,
+    };
     this.#requests.set(id, request);
     let queue = this.#queues.get(model);
     if (queue === undefined) {
@@ -169,6 +180,8 @@ class LogChecker {
         continue;
       }
       if (request.state !== "queued") this.#problem("repeat", `request ${id} is not queued: it is ${request.state}`);
+      if (request.alone && ids.length > 1)
+        this.#problem("repeat", `request ${id} failed with others, and is not alone`);
       if (request.model !== model) this.#problem("unknown", `request ${id} is for '${request.model}', not '${model}'`);
       request.state = "executing";
       this.#queues.get(request.model)!.delete(request);
@@ -195,7 +208,7 @@ class LogChecker {
     }
   }
 
-  #end({ device, model, t, ok }: EndLine): void {
+  #end({ device, model, t, ok, again }: EndLine): void {
     const running = this.#running.get(device);
     if (running === undefined) {
       this.#problem("unknown", `'${device}' ran nothing that could end`);
@@ -206,6 +219,12 @@ class LogChecker {
     if (start.model !== model) this.#problem("unknown", `'${device}' ran '${start.model}', not '${model}'`);
     for (const request of requests) {
       if (request.state !== "executing") continue;
+      if (ok === false && again === true) {
+        request.state = "queued";
+        request.alone = true;
+        this.#queues.get(request.model)!.add(request);
+        continue;
+      }
       request.state = ok === false ? "dropped" : "answered";
       request.endUs = t;
     }

@@ -26,6 +26,8 @@ export interface EndLine {
   readonly device: string;
   readonly model: string;
   readonly ok?: boolean;
+  /** The batch failed, and its requests are queued again. */
+  readonly again?: boolean;
 }
 
 export interface DropLine {
@@ -40,7 +42,7 @@ export type LogLine = ArriveLine | StartLine | EndLine | DropLine;
 const FIELDS: Readonly<Record<string, Readonly<Record<string, (value: unknown) => boolean>>>> = {
   arrive: { id: isCount, model: isName, items: isCount, deadline: (v) => v === null || Number.isSafeInteger(v) },
   start: { device: isName, model: isName, ids: isIds, size: isCount, bucket: isCount },
-  end: { device: isName, model: isName, ok: (v) => v === undefined || typeof v === "boolean" },
+  end: { device: isName, model: isName, ok: isFlag, again: isFlag },
   drop: { id: isCount, cause: isName },
 };
 
@@ -50,6 +52,10 @@ function isCount(value: unknown): boolean {
 
 function isName(value: unknown): boolean {
   return typeof value === "string" && value !== "";
+}
+
+function isFlag(value: unknown): boolean {
+  return value === undefined || typeof value === "boolean";
 }
 
 function isIds(value: unknown): boolean {

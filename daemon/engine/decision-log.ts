@@ -14,6 +14,7 @@ const BUFFER_CHARS_MAX = 64 * 1024;
  *     {"t":7400,"ev":"drop","id":3,"cause":"late"}
  *
  * `deadline` is null for best-effort work. An execution that failed, or was lost with its lane, ends with `"ok":false`.
+ * Where a batch of several failed, `"again":true` says that its requests are queued again, each to be executed by itself.
  * A cancelled request is dropped with cause `cancelled`, also while its batch executes.
  */
 export class DecisionLog implements EngineObserver {
@@ -70,9 +71,13 @@ export class DecisionLog implements EngineObserver {
     this.#end(execution, false, nowUs);
   }
 
-  #end({ plan }: Execution, ok: boolean, nowUs: number): void {
+  split(execution: Execution, nowUs: number): void {
+    this.#end(execution, false, nowUs, ',"again":true');
+  }
+
+  #end({ plan }: Execution, ok: boolean, nowUs: number, more = ""): void {
     const where = `"device":${this.#quote(plan.lane)},"model":${this.#quote(plan.model)}`;
-    this.#line(`{"t":${nowUs},"ev":"end",${where}${ok ? "" : ',"ok":false'}}\n`);
+    this.#line(`{"t":${nowUs},"ev":"end",${where}${ok ? "" : ',"ok":false'}${more}}\n`);
   }
 
   shed(request: AcceptedRequest, cause: ShedCause, _detail: ShedDetail, nowUs: number): void {

@@ -184,10 +184,17 @@ export class Engine implements Inference {
       this.#shed(pending, "unloaded", {}, nowUs);
       return id;
     }
-    const { model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant } = pending;
-    const meta = { id, model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant };
-    this.#post({ type: "arrive", request: meta }, null);
+    this.#arrive(pending);
     return id;
+  }
+
+  #arrive(request: PendingRequest): void {
+    const { id, model, items, bytes, shape, expiresUs, tenant, alone } = request;
+    // Demoted before its batch failed, it stays best-effort work.
+    const deadlineUs = request.bestEffort ? null : request.deadlineUs;
+    const explicit = request.explicit;
+    const meta = { id, model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant };
+    this.#post({ type: "arrive", request: alone ? { ...meta, alone } : meta }, null);
   }
 
   cancel(id: RequestId): void {
@@ -393,6 +400,13 @@ export class Engine implements Inference {
       return;
     }
     const { lane, result } = finished;
+    // One bad request must not fail its neighbours: each is tried once more, by itself.
+    if (!result.ok && requests.length > 1 && !requests.every(({ alone }) => alone)) {
+      for (const observer of this.#observers) observer.split?.(execution, endedUs);
+      for (const request of requests) this.#tryAlone(request, endedUs);
+      lane.device.release(execution);
+      return;
+    }
     const timings = requests.map((request) =>
       request.reply === null || !result.ok ? null : timingsOf(request, plan, result.timings, endedUs),
     );
@@ -406,6 +420,19 @@ export class Engine implements Inference {
       offset += request.items;
     }
     lane.device.release(execution);
+  }
+
+  #tryAlone(request: PendingRequest, nowUs: number): void {
+    if (request.reply === null) {
+      this.#forget(request);
+      return;
+    }
+    request.started = false;
+    request.waited = null;
+    request.alone = true;
+    request.queue.add(request);
+    if (this.#models.get(request.model) === request.queue) this.#arrive(request);
+    else this.#shed(request, "unloaded", {}, nowUs);
   }
 
   // Ends of requests.

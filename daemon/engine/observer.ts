@@ -21,6 +21,8 @@ export interface EngineObserver {
     timings: readonly (RequestTimings | null)[],
     nowUs: number,
   ): void;
+  /** A batch of several requests failed: instead of `ended`. They are queued again, each to be executed by itself. */
+  split?(execution: Execution, nowUs: number): void;
   shed?(request: AcceptedRequest, cause: ShedCause, detail: ShedDetail, nowUs: number): void;
   /** The request will miss the deadline it did not state, and goes on as best-effort work. */
   demoted?(request: AcceptedRequest, nowUs: number): void;

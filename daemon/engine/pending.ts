@@ -52,6 +52,8 @@ export class PendingRequest implements AcceptedRequest {
   /** Whether its batch was started; from then on it can no longer leave the batch. */
   started = false;
   startedUs = 0;
+  /** Failed in a batch with others, and is tried once more by itself. */
+  alone = false;
   /** Without a deadline, or demoted. */
   bestEffort: boolean;
   waited: WaitExplanation | null = null;

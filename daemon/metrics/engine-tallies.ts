@@ -146,6 +146,12 @@ export class EngineTallies implements EngineObserver {
     if (predicted > 0) this.#distributions?.executionRatio(tally, executeUs / predicted);
   }
 
+  split(execution: Execution, nowUs: number): void {
+    const tally = this.model(execution.plan.model);
+    this.#executed(execution, tally, nowUs);
+    for (const request of execution.requests) if (!this.#cancelled.has(request)) tally.pending++;
+  }
+
   lost(execution: Execution, _reason: string, nowUs: number): void {
     const tally = this.model(execution.plan.model);
     this.#startedUs.delete(execution.plan.execution);

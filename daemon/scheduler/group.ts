@@ -46,6 +46,8 @@ export class LanePlan {
 export class Group {
   readonly model: ModelState;
   readonly shape: string;
+  /** Under which the model knows it: the shape, unless it is the group of a request that is to run alone. */
+  readonly key: string;
   /** Work with deadlines, the earliest first. */
   readonly queue: RequestQueue = new RequestQueue();
   /** Best-effort and demoted work, in order of arrival. */
@@ -65,9 +67,10 @@ export class Group {
   #refreshedUs: number = Number.NEGATIVE_INFINITY;
   #observed = false;
 
-  constructor(model: ModelState, shape: string) {
+  constructor(model: ModelState, shape: string, key: string) {
     this.model = model;
     this.shape = shape;
+    this.key = key;
     this.sloUs = model.spec.sloUs;
   }
 

@@ -65,12 +65,13 @@ export class Registry {
     for (const group of this.models.get(model)?.groups.values() ?? []) group.unplace(lane);
   }
 
-  /** The group of a model's requests of one shape; made when first asked for. */
-  group(model: ModelState, shape: string): Group {
-    let group = model.groups.get(shape);
+  /** The group of a model's requests of one shape, or of one request that is to run alone; made when first asked for. */
+  group(model: ModelState, shape: string, aloneId: number | null = null): Group {
+    const key = aloneId === null ? shape : `${shape}\0${aloneId}`;
+    let group = model.groups.get(key);
     if (group === undefined) {
-      group = new Group(model, shape);
-      model.groups.set(shape, group);
+      group = new Group(model, shape, key);
+      model.groups.set(key, group);
       for (const lane of this.lanes) {
         const profiles = lane.loaded.get(model.spec.model);
         if (profiles !== undefined) group.place(lane, profiles);
@@ -113,8 +114,8 @@ export class Registry {
   #retire(group: Group): void {
     this.#deactivate(group);
     // Shapes that callers made up are forgotten with what was learnt of them; those with profiles of their own stay.
-    const known = this.lanes.some((lane) => lane.loaded.get(group.model.spec.model)?.[group.shape] !== undefined);
-    if (!known) group.model.groups.delete(group.shape);
+    const known = this.lanes.some((lane) => lane.loaded.get(group.model.spec.model)?.[group.key] !== undefined);
+    if (!known) group.model.groups.delete(group.key);
   }
 
   #deactivate(group: Group): void {

@@ -125,7 +125,8 @@ export class CentralScheduler implements Scheduler {
       this.#effects.push({ type: "shed", id: meta.id, cause: "unloaded", detail: {} });
       return;
     }
-    const group = this.#registry.group(model, meta.shape);
+    const alone = meta.alone === true;
+    const group = this.#registry.group(model, meta.shape, alone ? meta.id : null);
     const refusal = this.#refusal(meta, model, group, nowUs);
     if (refusal !== null) {
       this.#effects.push({ type: "shed", id: meta.id, ...refusal });
@@ -136,7 +137,7 @@ export class CentralScheduler implements Scheduler {
     this.#requests.set(request.id, request);
     model.queuedItems += request.items;
     model.queuedBytes += request.bytes;
-    if (!request.bestEffort) {
+    if (!request.bestEffort && !alone) {
       this.#planner.fill.countArrival();
       group.observeArrival(request.items, request.deadlineUs - nowUs, nowUs);
     }
@@ -173,6 +174,7 @@ export class CentralScheduler implements Scheduler {
     const endsUs =
       meta.deadlineUs === null ? meta.expiresUs : meta.explicit || spec.shedImplicit ? meta.deadlineUs : null;
     if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
+    if (meta.alone === true) return null;
     const full =
       model.queuedItems + meta.items > spec.queueItemsMax
         ? ({ cause: "queue_items", limit: spec.queueItemsMax } as const)

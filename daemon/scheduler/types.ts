@@ -62,6 +62,8 @@ export interface RequestMeta {
   readonly expiresUs: number | null;
   /** Who asks, for weights and guaranteed shares; `""` where no tenant was named. */
   readonly tenant: string;
+  /** It failed in a batch with others and comes again: it shares no batch, and was let into the queue before. */
+  readonly alone?: boolean;
 }
 
 export type LaneKind = "device" | "replica";
