@@ -116,6 +116,9 @@ function commit(): string {
   return execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim();
 }
 
+// Leaving by `exit` takes the daemon along.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
+
 const { values } = parseArgs({ options: { save: { type: "boolean", default: false }, only: { type: "string" } } });
 const measured = await measure(sections(values.only));
 process.stdout.write(`${budgetText(measured.lines)}\n`);
