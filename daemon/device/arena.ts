@@ -95,7 +95,14 @@ export class Arena {
   }
 }
 
-const unmapWhenUnreachable = new FinalizationRegistry<{ address: bigint; bytes: number }>(({ address, bytes }) => {
+interface Mapping {
+  readonly address: bigint;
+  readonly bytes: number;
+}
+
+const mappings = new WeakMap<ArrayBuffer, Mapping>();
+
+const unmapWhenUnreachable = new FinalizationRegistry<Mapping>(({ address, bytes }) => {
   loadPosix()?.unmap(address, bytes);
 });
 
@@ -107,8 +114,19 @@ export function mapRegion(fd: number, region: Region): ArrayBuffer {
   const posix = loadPosix();
   if (posix === null) throw new Error("shared memory cannot be mapped on this platform");
   const { address, buffer } = posix.map(fd, region.offset, region.bytes);
-  unmapWhenUnreachable.register(buffer, { address, bytes: region.bytes });
+  const mapping = { address, bytes: region.bytes };
+  unmapWhenUnreachable.register(buffer, mapping, buffer);
+  mappings.set(buffer, mapping);
   return buffer;
+}
+
+/** Unmaps at once; only where nothing will touch the buffer or a view on it any more. */
+export function unmapNow(buffer: ArrayBuffer): void {
+  const mapping = mappings.get(buffer);
+  if (mapping === undefined) return;
+  mappings.delete(buffer);
+  unmapWhenUnreachable.unregister(buffer);
+  loadPosix()?.unmap(mapping.address, mapping.bytes);
 }
 
 function openSharedFile(): number {

@@ -52,7 +52,8 @@ export class ExecutionError extends Error {
 }
 
 /** How the runtime refuses a pre-allocated output that turned out to have another shape. */
-const SHAPE_REFUSED = /OrtValue provided for output|pre-allocated output|shape verification failed/i;
+const SHAPE_REFUSED =
+  /OrtValue provided for output|pre-allocated output|shape verification failed|Tensor size mismatch/i;
 
 /** Bound on what is remembered by shape: callers choose the shapes. */
 const REMEMBERED_MAX = 256;

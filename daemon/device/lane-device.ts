@@ -136,9 +136,11 @@ export class LaneDevice implements Device {
   /** Its batches must have ended or be the one that is executing. */
   remove(model: string): void {
     if (this.#staged?.execution.plan.model === model) this.#dropStaged();
-    this.#models.delete(model);
-    const needed = Math.max(0, ...[...this.#models.values()].map(({ slotBytes }) => slotBytes));
+    const others = [...this.#models.values()].filter(({ version }) => version.key !== model);
+    const needed = Math.max(0, ...others.map(({ slotBytes }) => slotBytes));
+    // While the model still counts, so that its thread is told too of regions that go.
     if (needed < this.#pool.capacityBytes) this.#pool.resize(needed);
+    this.#models.delete(model);
   }
 
   /** The thread's word on the execution that was started. */

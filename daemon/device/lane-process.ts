@@ -4,76 +4,18 @@
  */
 import { createRequire } from "node:module";
 import type { ModelVersion } from "../repository/model.ts";
-import type { LaneKind, Profile, ShapeProfiles } from "../scheduler/types.ts";
+import type { Profile, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
 import { LaneDevice } from "./lane-device.ts";
 import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
+import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
-import type { ColdShape, FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
+import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
 import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
-import { allowsThreads, type Provider, providerText } from "./provider.ts";
+import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
 import { warmShapesOf } from "./warm-shapes.ts";
-
-export type Transport = ArenaBacking | "threads";
-
-export interface LaneOptions {
-  /** Name of the lane, as the scheduler and the metrics know it. */
-  readonly lane: string;
-  readonly kind?: LaneKind;
-  readonly provider: Provider;
-  /** The hardware's name; profiles measured on another are not used. */
-  readonly deviceName: string;
-  /** Intra-op threads of sessions whose model does not say. */
-  readonly threads: number;
-  /** How tensors reach the lane; by default the first that works of `memfd`, `shm`, `threads`. */
-  readonly transport?: Transport;
-  /** Folder for measured profiles; null: none are kept. */
-  readonly cacheFolder: string | null;
-  /** Time to spend on measuring each shape of a model; 3000 by default. */
-  readonly profileBudgetMs?: number;
-  /** Limit on shared memory. */
-  readonly arenaBytesMax?: number;
-  readonly events: LaneEvents;
-}
-
-export interface LaneEvents {
-  /** After a crash, which the old device told as `lost`: a new device of the same name, with nothing loaded yet. */
-  restarted(device: LaneDevice): void;
-  /** After a restart: the model is back. */
-  reloaded(model: LoadedModel): void;
-  /** The model could not be loaded again, or has crashed its lane too often: it is gone until it is loaded anew. */
-  dropped(model: string, error: LoadError): void;
-  /** What a load is doing, in words: `bucket 16`. */
-  progress?(model: string, activity: string): void;
-  /** Something for the log: a line of the lane's own output, a crash, a restart. */
-  log(level: "info" | "warn", message: string): void;
-}
-
-/** A model that is ready to execute on the lane. */
-export interface LoadedModel {
-  readonly model: string;
-  readonly profiles: ShapeProfiles;
-  /** Ascending; the last is the largest batch. */
-  readonly buckets: readonly number[];
-  /** Whether the profiles were measured at an earlier load. */
-  readonly fromCache: boolean;
-  /** Shapes that were to be warmed and could not be. */
-  readonly coldShapes: readonly ColdShape[];
-  /**
-   * Outputs whose first dimension is not the batch's. Where there are any, batches cannot be split into answers: unload the
-   * model and load it as one without a batch dimension.
-   */
-  readonly unbatchedOutputs: readonly string[];
-  readonly createUs: number;
-  readonly warmUpUs: number;
-}
-
-export interface LoadOptions {
-  /** Measures even where profiles are cached. */
-  readonly reprofile?: boolean;
-}
 
 interface Kept {
   readonly version: ModelVersion;
@@ -111,6 +53,8 @@ export class LaneProcess {
   #pending: PendingLoad | null = null;
   readonly #unloading = new Map<string, () => void>();
   #sharedChannel: ThreadChannel | null = null;
+  /** Lines to a process that is gone: nothing answers on them. */
+  readonly #dead = new WeakSet<ThreadChannel>();
   #restarts = 0;
   #closed = false;
 
@@ -201,11 +145,12 @@ export class LaneProcess {
 
   /**
    * To be called with each request's shape key before it is submitted: where this lane had no profile for the shape yet,
-   * returns all profiles with one for it added, to be announced to the engine as `loaded`; null where nothing is new.
+   * returns all profiles with one for it added, to be announced to the engine as `loaded`; null where nothing is new. Cold
+   * shapes are not announced: what the scheduler was not told of stays off the paths of deadlines on a device.
    */
   profilesFor(model: string, shape: string): ShapeProfiles | null {
     const shapes = this.#models.get(model)?.shapes;
-    if (shapes === undefined || shapes.has(shape)) return null;
+    if (shapes === undefined || shapes.has(shape) || this.#options.provider.name !== "cpu") return null;
     shapes.get(shape);
     return shapes.profiles;
   }
@@ -252,6 +197,7 @@ export class LaneProcess {
     const executing = this.#device.executing;
     const kept = executing === null ? undefined : this.#models.get(executing);
     kept?.crashesAtMs.push(Date.now());
+    for (const { channel } of this.#models.values()) this.#dead.add(channel);
     const text = `lane ${this.lane} was lost: ${reason}`;
     this.#options.events.log("warn", text);
     this.#up = this.#closed ? Promise.resolve() : this.#restart();
@@ -269,7 +215,12 @@ export class LaneProcess {
       await this.#backoff.wait();
       if (this.#closed) return;
       try {
-        this.#host = await this.#startHost();
+        const host = await this.#startHost();
+        if (this.#closed) {
+          await host.close();
+          return;
+        }
+        this.#host = host;
         break;
       } catch (error) {
         this.#options.events.log("warn", `lane ${this.lane} could not be restarted: ${String(error)}`);
@@ -372,7 +323,7 @@ export class LaneProcess {
     const kept = this.#models.get(model);
     if (kept === undefined) return;
     this.#models.delete(model);
-    if (this.#host === null) return;
+    if (this.#host === null || this.#dead.has(kept.channel)) return;
     await new Promise<void>((resolve) => {
       this.#unloading.set(model, resolve);
       kept.channel.send({ type: "unload", model });

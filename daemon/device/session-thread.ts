@@ -1,7 +1,7 @@
 /** Entry of a session thread: hosts the sessions of one model, or of all where the provider wants one thread. */
 import { connect } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
-import { mapRegion, type Region } from "./arena.ts";
+import { mapRegion, type Region, unmapNow } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
 import { ExecutionError, HostedModel } from "./hosted-model.ts";
@@ -24,6 +24,7 @@ function openChannel(): Channel<FromThread, ToThread> {
   const socket = connect(address);
   const hello: Hello = { secret, thread };
   socket.write(encodeHeader(hello, 0));
+  socket.once("close", end);
   return socketChannel(socket);
 }
 
@@ -39,6 +40,20 @@ function slotOf(region: Region): ArrayBuffer {
     mapped.set(key, buffer);
   }
   return buffer;
+}
+
+/** The daemon gives up a region only when no execution uses it, and names it in none that follows. */
+function unmap(region: Region): void {
+  const key = regionKey(region);
+  const buffer = mapped.get(key);
+  if (buffer !== undefined) unmapNow(buffer);
+  mapped.delete(key);
+}
+
+/** The line is closed only after all models were unloaded, so nothing is executing and nothing will. */
+function end(): void {
+  for (const buffer of mapped.values()) unmapNow(buffer);
+  process.exit();
 }
 
 async function load(request: LoadRequest): Promise<void> {
@@ -88,7 +103,7 @@ function handle(message: ToThread, payload: Uint8Array, buffer: ArrayBuffer | nu
       slotOf(message.region);
       break;
     case "unmap":
-      mapped.delete(regionKey(message.region));
+      unmap(message.region);
       break;
     case "run":
       void run(message, payload, buffer);

@@ -13,7 +13,10 @@ export interface WarmUpResult extends KnownProfiles {
   readonly coldShapes: readonly ColdShape[];
 }
 
-type WarmUpRequest = Pick<LoadRequest, "maxBatchSize" | "buckets" | "warmShapes" | "known" | "profileBudgetMs">;
+type WarmUpRequest = Pick<
+  LoadRequest,
+  "maxBatchSize" | "buckets" | "warmShapes" | "known" | "profileBudgetMs" | "provider"
+>;
 
 /** The first run of a bucket allocates, the second still settles (on a GPU, the first chooses among algorithms too). */
 const WARM_RUNS = 2;
@@ -32,7 +35,9 @@ export async function warmUp(request: WarmUpRequest, run: TrialRun): Promise<War
     try {
       const known = request.known?.profiles[shape];
       if (known !== undefined && buckets !== null) {
-        for (const bucket of buckets) await warmBucket(shape, bucket, run);
+        // On a CPU one run touches all there is to touch.
+        const runs = request.provider.name === "cpu" ? 1 : WARM_RUNS;
+        for (const bucket of buckets) await warmBucket(shape, bucket, run, runs);
         profiles[shape] = known;
       } else {
         const profile = await measureShape(request, shape, buckets, run);
@@ -69,9 +74,9 @@ async function measureShape(
 }
 
 /** Resolves to the time of the last run. */
-async function warmBucket(shape: string, bucket: number, run: TrialRun): Promise<number> {
+async function warmBucket(shape: string, bucket: number, run: TrialRun, runs: number = WARM_RUNS): Promise<number> {
   let us = await run(shape, bucket);
-  for (let runs = 1; runs < WARM_RUNS && us < LONG_RUN_US; runs++) us = await run(shape, bucket);
+  for (let done = 1; done < runs && us < LONG_RUN_US; done++) us = await run(shape, bucket);
   return us;
 }
 

@@ -5,9 +5,10 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import type { LaneDevice } from "../../daemon/device/lane-device.ts";
-import { type LaneEvents, type LaneOptions, LaneProcess, type LoadedModel } from "../../daemon/device/lane-process.ts";
+import type { LaneEvents, LaneOptions, LoadedModel } from "../../daemon/device/lane-options.ts";
+import { LaneProcess } from "../../daemon/device/lane-process.ts";
 import type { LoadError } from "../../daemon/device/load-error.ts";
-import { CPU_PROVIDER } from "../../daemon/device/provider.ts";
+import { CPU_PROVIDER, type Provider, parseProvider } from "../../daemon/device/provider.ts";
 import type { AcceptedRequest, Execution, ExecutionResult } from "../../daemon/engine/ports.ts";
 import { shapeKey } from "../../daemon/engine/shape-key.ts";
 import type { Datatype, Tensor, TensorData, TensorSpec } from "../../daemon/engine/tensors.ts";
@@ -45,6 +46,9 @@ const SETTINGS: ModelSettings = {
   warmShapes: [],
 };
 
+/** What the tests execute on: `SLACKLINE_TEST_DEVICE=webgpu` runs them through that provider. */
+export const TEST_PROVIDER: Provider = parseProvider(process.env.SLACKLINE_TEST_DEVICE ?? "cpu") ?? CPU_PROVIDER;
+
 export interface VersionOptions {
   readonly name?: string;
   readonly batched?: boolean;
@@ -78,7 +82,7 @@ export class LaneRig {
     };
     rig.lane = await LaneProcess.start({
       lane: "lane0",
-      provider: CPU_PROVIDER,
+      provider: TEST_PROVIDER,
       deviceName: "test",
       threads: 1,
       cacheFolder: null,

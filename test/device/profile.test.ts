@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { bucketsToAdd, monotoneProfile, powerOfTwoBuckets, scaledProfile } from "../../daemon/device/profile.ts";
+import { CPU_PROVIDER } from "../../daemon/device/provider.ts";
 import { warmUp } from "../../daemon/device/warm-up.ts";
 
 const REQUEST = {
@@ -10,6 +11,7 @@ const REQUEST = {
   warmShapes: { keys: [""], firstThatWorks: false },
   known: null,
   profileBudgetMs: 100,
+  provider: CPU_PROVIDER,
 };
 
 describe("profile", () => {
@@ -88,10 +90,15 @@ describe("warm-up", () => {
         ],
       },
     };
-    let runs = 0;
-    const warmed = await warmUp({ ...REQUEST, known }, async () => ++runs);
-    assert.deepEqual(warmed.profiles, known.profiles);
-    assert.equal(runs, 4);
+    for (const [provider, runsWanted] of [
+      [CPU_PROVIDER, 2],
+      [{ name: "cuda", deviceId: 0 }, 4],
+    ] as const) {
+      let runs = 0;
+      const warmed = await warmUp({ ...REQUEST, known, provider }, async () => ++runs);
+      assert.deepEqual(warmed.profiles, known.profiles);
+      assert.equal(runs, runsWanted);
+    }
   });
 
   it("runs long batches few times", async () => {
