@@ -22,6 +22,8 @@ export interface ServedFigures {
   readonly batch_size_mean: number | null;
   /** Share of what was executed that was padding. */
   readonly padding_share: number;
+  /** Answers that ended after their deadline by the daemon's clock, in the window. */
+  readonly late: number;
   /** Time of the model's executions in the window, and the part of it for best-effort work, as a share of the window. */
   readonly busy_share: number;
   readonly best_effort_share: number;
@@ -98,6 +100,7 @@ export function servedFigures(before: DaemonStatus, after: DaemonStatus): Map<st
       executions,
       batch_size_mean: executions === 0 ? null : items / executions,
       padding_share: share(slots - items, slots),
+      late: sum((model) => model.counts.late),
       busy_share: share(deadlineUs + bestEffortUs, windowUs),
       best_effort_share: share(bestEffortUs, windowUs),
     });

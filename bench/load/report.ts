@@ -64,10 +64,17 @@ function deviceLines({ devices }: LoadResult): string[] {
   );
 }
 
-function lossLines({ total, error_examples }: LoadResult): string[] {
+function lossLines({ total, models, error_examples }: LoadResult): string[] {
   const lines: string[] = [];
   const causes = Object.entries(total.shed_causes);
   if (causes.length > 0) lines.push(`shed because: ${causes.map(([cause, n]) => `${cause} ${count(n)}`).join(", ")}`);
+  const served = Object.values(models).flatMap((model) => (model.served === undefined ? [] : [model.served]));
+  if (total.late > 0 && served.length > 0) {
+    const late = served.reduce((sum, model) => sum + model.late, 0);
+    lines.push(
+      `late: ${count(total.late)} here, ${count(late)} by the daemon's own clock; the rest is the wire and this process`,
+    );
+  }
   for (const [code, n] of Object.entries(total.error_codes)) {
     const example = error_examples[code];
     lines.push(`errors: ${code} ${count(n)}${example === undefined ? "" : `, for example: ${example}`}`);
