@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import type { InferenceSession } from "onnxruntime-node";
-import { type Tensor, tensor } from "slackline-client";
+import { type InferResult, type Tensor, tensor } from "slackline-client";
 import { IMAGE_PIXELS, loadDigits } from "../../models/digits/dataset.ts";
 import { ensureSampleModels } from "../../models/ensure-samples.ts";
 import { Random } from "../../models/random.ts";
@@ -12,6 +12,8 @@ import { loneSession, OnnxTensor } from "../support/onnx-session.ts";
 
 /** Largest difference allowed between float32 answers, relative to the largest value: other batch sizes sum in other orders. */
 const FLOAT_TOLERANCE = 1e-4;
+
+const ROUNDS_MAX = 50;
 
 const repository = await ensureSampleModels();
 let live: LiveDaemon;
@@ -64,7 +66,15 @@ function assertClose(actual: Tensor, expected: Float32Array | BigInt64Array, wha
 /** @param sharing whether some of the calls have to meet in a batch */
 async function compareWithLoneSession(model: string, calls: readonly Call[], sharing = true): Promise<void> {
   const session = await loneSession(path.join(repository, model, "1", "model.onnx"));
-  const answers = await Promise.all(calls.map(({ inputs }) => live.client.infer(model, inputs, { timings: true })));
+  let answers: readonly InferResult[] = [];
+  // Whether calls meet in a batch depends on how the machine schedules its processes: they are sent until they do.
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    answers = await Promise.all(
+      calls.map(({ inputs }) => live.client.infer(model, inputs, { timings: true, deadlineMs: 60_000 })),
+    );
+    if (!sharing || answers.some(({ timings }, index) => timings!.batchItems > itemsOf(calls[index]!))) break;
+    assert.ok(round < ROUNDS_MAX - 1, "concurrent calls never shared a batch");
+  }
   for (const [index, answer] of answers.entries()) {
     const expected = await runAlone(session, calls[index]!.inputs);
     assert.deepEqual(Object.keys(answer.outputs).sort(), Object.keys(expected).sort());
@@ -72,8 +82,6 @@ async function compareWithLoneSession(model: string, calls: readonly Call[], sha
       assertClose(output, expected[name]!, `${model} call ${index} ${name}`);
     }
   }
-  const shared = answers.some(({ timings }, index) => timings!.batchItems > itemsOf(calls[index]!));
-  if (sharing) assert.ok(shared, "concurrent calls shared no batch");
   await session.release();
 }
 
