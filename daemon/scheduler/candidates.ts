@@ -16,6 +16,10 @@ export class Candidate {
   latestStartUs = 0;
 }
 
+function precedes(one: Candidate, other: Candidate, preferred: Candidate | null): boolean {
+  return one === preferred || (other !== preferred && one.latestStartUs < other.latestStartUs);
+}
+
 /** The candidates of one decision, in a pool that grows to what was ever needed. */
 export class Candidates {
   readonly list: Candidate[] = [];
@@ -50,16 +54,23 @@ export class Candidates {
     }
   }
 
-  /** Keeps the `keep` candidates that must start soonest, in that order. */
-  keepMostUrgent(keep: number): void {
+  /** The one that takes longest. */
+  longest(): Candidate {
+    let longest = this.list[0]!;
+    for (let i = 1; i < this.count; i++) if (this.list[i]!.us > longest.us) longest = this.list[i]!;
+    return longest;
+  }
+
+  /** Keeps the `keep` candidates that must start soonest, in that order, behind `preferred` where there is one. */
+  keepMostUrgent(keep: number, preferred: Candidate | null): void {
     const { list } = this;
     for (let i = 1; i < this.count; i++) {
       const moved = list[i]!;
       let at = i;
-      for (; at > 0 && list[at - 1]!.latestStartUs > moved.latestStartUs; at--) list[at] = list[at - 1]!;
+      for (; at > 0 && precedes(moved, list[at - 1]!, preferred); at--) list[at] = list[at - 1]!;
       list[at] = moved;
     }
-    this.count = Math.min(this.count, keep);
+    this.count = Math.min(this.count, preferred === null ? keep : keep + 1);
   }
 
   #add(view: View, g: number, skip: number, size: number): void {

@@ -1,5 +1,6 @@
 import { type Candidate, Candidates } from "./candidates.ts";
 import { type FirstMove, type Order, Rollout } from "./rollout.ts";
+import { SlackTest } from "./slack.ts";
 import type { View } from "./view.ts";
 
 /** Candidates that are rolled out, those that must start soonest. */
@@ -10,8 +11,8 @@ const SECOND_ORDER_LOSS = 0.05;
 const SECOND_ORDER_GROUPS_MAX = 10;
 const STEPS_MIN = 12;
 const STEPS_TIMES_GROUPS = 400;
-/** In overload, leaving the most urgent candidate must gain this much. */
-const OVERLOAD_GAIN = 1;
+/** Loss that leaving the preferred candidate must save. Roll-outs are guesses: small differences between them mean little. */
+const LEAVING_GAIN = 1;
 /** A hold needs the others to lose this many times what the held batch is worth, and to gain by this much. */
 const HOLD_TIMES = 3;
 const HOLD_GAIN = 0.05;
@@ -21,11 +22,13 @@ const IDLE_US = 2_000;
 export type Move = { readonly start: Candidate } | { readonly idleUntilUs: number };
 
 /**
- * Chooses by what each candidate would lose: rolls the most urgent few out over the arrivals that are expected, and
- * takes the one after which the least weighted work misses its deadline.
+ * Prefers the most urgent candidate, or a long batch that fits before everything more urgent; in overload, the most
+ * urgent to start. Rolls that and the most urgent few out over the arrivals that are expected, and leaves the preferred
+ * one where another loses clearly less weighted work.
  */
 export class Lookahead {
   readonly #candidates = new Candidates();
+  readonly #slack = new SlackTest();
   readonly #rollout = new Rollout();
   readonly #idle = { group: -1, skip: 0, size: 0, idleUntilUs: 0 };
 
@@ -34,23 +37,24 @@ export class Lookahead {
     const candidates = this.#candidates;
     candidates.collect(view, overloaded);
     if (candidates.count === 0) return null;
-    let longest = candidates.list[0]!;
-    for (let i = 1; i < candidates.count; i++) {
-      if (candidates.list[i]!.us > longest.us) longest = candidates.list[i]!;
+    const longest = candidates.longest();
+    const slack = overloaded ? null : this.#slack.choose(view, candidates);
+    candidates.keepMostUrgent(ROLLED_OUT_MAX, slack);
+    const preferred = candidates.list[0]!;
+    if (candidates.count === 1 && preferred.skip === 0 && preferred.us < SHORT_PART * view.sloMinUs) {
+      return { start: preferred };
     }
-    candidates.keepMostUrgent(ROLLED_OUT_MAX);
-    const first = candidates.list[0]!;
-    if (candidates.count === 1 && first.skip === 0 && first.us < SHORT_PART * view.sloMinUs) return { start: first };
 
     const endUs = view.nowUs + longest.us + view.sloMinUs;
-    let best = first;
+    let best = preferred;
     let bestLoss = Number.POSITIVE_INFINITY;
     let bestOthers = 0;
     for (let i = 0; i < candidates.count; i++) {
       const candidate = candidates.list[i]!;
-      const handicap = overloaded && i > 0 ? OVERLOAD_GAIN : 0;
+      const handicap = i > 0 ? LEAVING_GAIN : 0;
+      if (bestLoss <= handicap) break;
       const loss = handicap + this.#loss(view, candidate, endUs, overloaded, fair, bestLoss - handicap, -1);
-      if (loss < bestLoss - 1e-9) {
+      if (loss < bestLoss) {
         bestLoss = loss;
         best = candidate;
         bestOthers = this.#rolledLoss - this.#rollout.lossOf[longest.group]!;
