@@ -98,6 +98,7 @@ async function compose(
   const firstScan = await repository.scan();
 
   const clock = new LiveClock();
+  running.push(() => clock.wakeAt(null, () => {}));
   const eventLoopDelay = new EventLoopDelay();
   running.push(() => eventLoopDelay.stop());
   const metrics = new Metrics({
