@@ -56,7 +56,7 @@ function snapshot(tally: ModelTally): ModelStatisticsSnapshot {
     items: tally.inferredItems,
     executions: tally.succeededExecutions,
     success: perAnswer(tally.successUs),
-    fail: { count: tally.failed + tally.lost + tally.shedTotal, us: tally.failUs },
+    fail: { count: tally.failed + tally.lost + tally.shedTotal + tally.refused, us: tally.failUs },
     queue: perAnswer(tally.queueUs),
     computeInput: perAnswer(tally.gatherUs),
     computeInfer: perAnswer(tally.executeUs),

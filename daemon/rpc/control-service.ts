@@ -77,9 +77,8 @@ export function controlHandlers(parts: ControlParts): ControlHandlers {
     ServerLive: handler(() => ({ live: true })),
     ServerReady: handler(() => ({ ready: !parts.draining() && catalog.ready() })),
     ModelReady: handler(({ name, version }) => {
-      const found = catalog.find(name, version);
-      if (found.type === "unknown") throw unknownModel(name, version);
-      return { ready: found.type === "ready" && !parts.draining() };
+      // Clients ask until it is true: a model that isn't there yet is not ready, and no error.
+      return { ready: catalog.find(name, version).type === "ready" && !parts.draining() };
     }),
     ServerMetadata: handler(() => ({
       name: settings.serverName,

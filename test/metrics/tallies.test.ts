@@ -229,6 +229,7 @@ test("refusals of unknown models are counted without their names", () => {
   tallies.refused("invented/9", "NOT_FOUND", "not_found");
   tallies.refused(null, "NOT_FOUND", "not_found");
   assert.equal(tallies.model("m/1").refused, 1);
+  assert.equal(new TallyStatistics(tallies).statistics("m/1")?.fail.count, 1);
   assert.deepEqual([...tallies.models.keys()], ["m/1"]);
   assert.equal(tallies.refusals.get("NOT_FOUND not_found")?.count, 2);
 });
