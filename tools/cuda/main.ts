@@ -1,0 +1,152 @@
+/**
+ * Puts the CUDA provider's libraries beside the installed runtime and says what else is missing.
+ *
+ * Exit code: 0 where all is there, 1 where the libraries could not be placed, 2 for a wrong command line, 3 where they
+ * are in place but libraries of CUDA or cuDNN, or the driver, are missing.
+ */
+import { existsSync, renameSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { runtimeFolder } from "../../daemon/device/probe.ts";
+import { advice, cudaFolders, type Needs, needsOf } from "./needs.ts";
+import { SetupError } from "./setup-error.ts";
+import {
+  downloadWheel,
+  fromFeed,
+  fromFolder,
+  fromWheel,
+  type Libraries,
+  PROVIDER_LIBRARIES,
+  runtimeFeed,
+} from "./sources.ts";
+import { checkVersion, runtimeVersion } from "./version.ts";
+
+const USAGE = `usage: npm run setup:cuda -- [source] [options]
+
+Places the CUDA provider's libraries beside ONNX Runtime and checks that everything they need is there.
+
+sources, one of them (default: --from-feed auto):
+  --from-feed URL        a NuGet feed (its index.json); 'auto' is the one that the runtime's own install script uses
+  --from-wheel FILE      a wheel of the Python package onnxruntime-gpu; 'auto' downloads it by pip
+  --from-dir DIR         a folder with ${PROVIDER_LIBRARIES.join(" and ")}
+  --check                none: only check what is in place
+
+options:
+  --libraries DIR        also look for libraries of CUDA and cuDNN below this folder
+  --into DIR             place the libraries there and not beside the installed runtime
+
+The feed's and the wheel's libraries may be built for different versions of CUDA: the check says for which.
+`;
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+const EXIT_MISSING = 3;
+
+class UsageError extends Error {}
+
+function parse(args: readonly string[]) {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        "from-feed": { type: "string" },
+        "from-wheel": { type: "string" },
+        "from-dir": { type: "string" },
+        check: { type: "boolean", default: false },
+        libraries: { type: "string" },
+        into: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+    const sources = [
+      values["from-feed"] !== undefined,
+      values["from-wheel"] !== undefined,
+      values["from-dir"] !== undefined,
+      values.check,
+    ];
+    if (sources.filter(Boolean).length > 1) throw new UsageError("one source at a time");
+    return values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+async function take(values: ReturnType<typeof parse>, version: string): Promise<Libraries> {
+  if (values["from-dir"] !== undefined) return fromFolder(path.resolve(values["from-dir"]));
+  const wheel = values["from-wheel"];
+  if (wheel === "auto") {
+    say(`downloading onnxruntime-gpu ${version} by pip (some 250 MB)`);
+    return await downloadWheel(version);
+  }
+  if (wheel !== undefined) return fromWheel(path.resolve(wheel));
+  const { index, packageName } = runtimeFeed();
+  const asked = values["from-feed"] ?? "auto";
+  const feed = asked === "auto" ? index : asked;
+  say(`downloading ${packageName} ${version} from ${feed}`);
+  return await fromFeed(feed, packageName, version);
+}
+
+function place({ files }: Libraries, folder: string): void {
+  if (!existsSync(folder)) throw new SetupError(`there is no folder ${folder}`);
+  for (const [name, bytes] of files) {
+    const target = path.join(folder, name);
+    // A daemon may be using the old one: it keeps it, and no half-written file is ever loaded.
+    writeFileSync(`${target}.new`, bytes, { mode: 0o755 });
+    renameSync(`${target}.new`, target);
+  }
+}
+
+function report(needs: Needs, libraryPath: readonly string[], added: readonly string[]): number {
+  say(`built for CUDA ${needs.cudaMajor ?? "of a version that it does not name"}`);
+  if (needs.missing.length === 0) {
+    say(`all libraries found: ${needs.found.join(", ")}`);
+    if (added.length > 0) say(`start the daemon with\n  export LD_LIBRARY_PATH=${libraryPath.join(":")}`);
+    return 0;
+  }
+  say(`missing: ${needs.missing.join(", ")}`);
+  for (const line of advice(needs)) say(line);
+  if (added.length > 0) say(`searched too: ${added.join(", ")}`);
+  return EXIT_MISSING;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const values = parse(args);
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const machine = `${process.platform}-${process.arch}`;
+  if (machine !== "linux-x64") throw new SetupError(`the CUDA provider exists for linux-x64 only; this is ${machine}`);
+  const folder = values.into === undefined ? runtimeFolder() : path.resolve(values.into);
+  const version = runtimeVersion();
+  if (values.check) {
+    const inPlace = fromFolder(folder);
+    checkVersion(inPlace, version);
+    say(`in ${folder}: libraries of version ${version}`);
+  } else {
+    const libraries = await take(values, version);
+    checkVersion(libraries, version);
+    place(libraries, folder);
+    say(`placed ${[...libraries.files.keys()].join(" and ")} ${version} in ${folder}`);
+  }
+  const added = values.libraries === undefined ? [] : cudaFolders(values.libraries);
+  const inherited = (process.env.LD_LIBRARY_PATH ?? "").split(":").filter((entry) => entry !== "");
+  const libraryPath = [...new Set([...added, ...inherited])];
+  return report(needsOf(path.join(folder, "libonnxruntime_providers_cuda.so"), { libraryPath }), libraryPath, added);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof UsageError) {
+    process.stderr.write(`setup:cuda: ${error.message}\n\n${USAGE}`);
+    process.exitCode = EXIT_USAGE;
+  } else if (error instanceof SetupError) {
+    process.stderr.write(`setup:cuda: ${error.message}\n`);
+    process.exitCode = EXIT_FAILED;
+  } else throw error;
+}
