@@ -33,7 +33,7 @@ export class Spill {
     for (const lane of registry.lanes) {
       if (lane.kind !== "device" || !spillable(lane, replica, registry)) continue;
       waits = true;
-      const startUs = lane.freeAtUs(nowUs);
+      const startUs = expectedFreeUs(lane, nowUs);
       this.#view.build(lane, registry.lanes, registry.active, startUs, weightOf);
       const first = { group: -1, skip: 0, size: 0, idleUntilUs: startUs };
       const endUs = startUs + 4 * this.#view.sloMinUs;
@@ -55,6 +55,12 @@ export class Spill {
     }
     return null;
   }
+}
+
+/** When a device can take the next batch: one that runs longer than predicted is taken to need as long again. */
+function expectedFreeUs(lane: Lane, nowUs: number): number {
+  const overrunUs = lane.running === null ? 0 : Math.max(0, nowUs - lane.running.predictedEndUs);
+  return lane.freeAtUs(nowUs) + overrunUs;
 }
 
 function spillable(device: Lane, replica: Lane, registry: Registry): boolean {

@@ -1,0 +1,80 @@
+/** The device's process dies under load: no request is lost without a word, and it comes back. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type SlacklineError, tensor } from "slackline-client";
+import { slow } from "../../models/onnx/tiny.ts";
+import {
+  LEVEL,
+  type LiveDaemon,
+  startLiveDaemon,
+  temporaryFolder,
+  until,
+  writeModelFiles,
+} from "../support/live-daemon.ts";
+
+const WIDTH = 128;
+const MODELS = ["first", "second"];
+
+describe("a lane that crashes", () => {
+  const repository = temporaryFolder();
+  let live: LiveDaemon;
+
+  before(async () => {
+    for (const name of MODELS) {
+      writeModelFiles(repository.dir, name, {
+        "1/model.onnx": slow({ layers: 20, width: WIDTH }),
+        "config.yaml": "max_batch_size: 8\nbuckets: [1, 8]\nslo_ms: 60000\n",
+      });
+    }
+    live = await startLiveDaemon(repository.dir);
+  });
+  after(async () => {
+    await live?.stop();
+    repository.remove();
+  });
+
+  async function ask(model: string, ends: string[]): Promise<void> {
+    const data = Float32Array.from({ length: WIDTH }, (_, at) => at);
+    try {
+      const answer = await live.client.infer(model, { x: tensor.float32([1, WIDTH], data) }, { retry: false });
+      assert.equal(answer.output("y", "FP32").data[0], WIDTH - 20);
+      ends.push("answered");
+    } catch (error) {
+      const { code, message } = error as SlacklineError;
+      assert.equal(code, "UNAVAILABLE", message);
+      assert.match(message, /it may be tried again|its device is restarting/);
+      ends.push("unavailable");
+    }
+  }
+
+  for (const round of [1, 2]) {
+    test(`killed under load (${round}), it restarts and serves all its models again`, async () => {
+      const { pid } = (await live.status()).lanes[0]!;
+      const ends: string[] = [];
+      let loaded = true;
+      let asked = 0;
+      const callers = Array.from({ length: 32 }, async (_, index) => {
+        for (; loaded; asked++) await ask(MODELS[index % 2]!, ends);
+      });
+      await until("requests are being answered", () => ends.length > 100);
+      process.kill(pid!, "SIGKILL");
+      await until("some are lost", () => ends.includes("unavailable"));
+      for (const name of MODELS) await until(`${name} is back`, () => live.client.modelReady(name));
+      const before = ends.length;
+      await until("requests are answered again", () => ends.indexOf("answered", before) >= 0);
+      loaded = false;
+      await Promise.all(callers);
+      assert.equal(ends.length, asked);
+
+      const { lanes, models } = await live.status();
+      assert.equal(lanes[0]!.restarts, round);
+      assert.notEqual(lanes[0]!.pid, pid);
+      for (const { counts, queued_items, state } of models) {
+        assert.equal(queued_items, 0);
+        assert.equal(state, "READY");
+        assert.equal(counts.requests, counts.on_time + counts.late + counts.failed, "each request has one end");
+      }
+      assert.ok(live.log.some(({ level, msg }) => level === LEVEL.warn && /lane cpu was lost: .*SIGKILL/.test(msg)));
+    });
+  }
+});
