@@ -10,18 +10,19 @@ export interface Progress {
 /** Seconds between lines where there is no terminal. */
 const LINE_EVERY_S = 5;
 
-export function progressOn(stream: NodeJS.WriteStream, label: string): Progress {
-  return stream.isTTY ? new Bar(stream, label) : new Lines(stream, label);
+/** @param unit of what is counted; a line is written for every fifth of them where there is no terminal */
+export function progressOn(stream: NodeJS.WriteStream, label: string, unit = "s"): Progress {
+  return stream.isTTY ? new Bar(stream, label, unit) : new Lines(stream, label, unit);
 }
 
 class Bar implements Progress {
   readonly #bar: SingleBar;
   #started = false;
 
-  constructor(stream: NodeJS.WriteStream, label: string) {
+  constructor(stream: NodeJS.WriteStream, label: string, unit: string) {
     const options: Options = {
       stream,
-      format: `${label} {bar} {value}/{total} s  {note}`,
+      format: `${label} {bar} {value}/{total} ${unit}  {note}`,
       barCompleteChar: "█",
       barIncompleteChar: "░",
       barsize: 30,
@@ -47,17 +48,19 @@ class Bar implements Progress {
 class Lines implements Progress {
   readonly #stream: NodeJS.WriteStream;
   readonly #label: string;
+  readonly #unit: string;
   #nextS = LINE_EVERY_S;
 
-  constructor(stream: NodeJS.WriteStream, label: string) {
+  constructor(stream: NodeJS.WriteStream, label: string, unit: string) {
     this.#stream = stream;
     this.#label = label;
+    this.#unit = unit;
   }
 
   update(doneS: number, totalS: number, note: string): void {
     if (doneS < this.#nextS) return;
     this.#nextS = (Math.floor(doneS / LINE_EVERY_S) + 1) * LINE_EVERY_S;
-    this.#stream.write(`${this.#label} ${Math.round(doneS)}/${Math.round(totalS)} s  ${note}\n`);
+    this.#stream.write(`${this.#label} ${Math.round(doneS)}/${Math.round(totalS)} ${this.#unit}  ${note}\n`);
   }
 
   stop(): void {}

@@ -18,7 +18,7 @@ after(() => rmSync(FOLDER, { recursive: true }));
 const SEEDS = 25;
 
 /** Those that by design let later requests overtake, or take the newest first. */
-const OVERTAKING = new Set(["clockwork", "shepherd-flex", "bento-adaptive", "triton", "tf-serving"]);
+const OVERTAKING = new Set(["clockwork", "shepherd-flex", "bento-adaptive"]);
 
 for (const { name, variants } of COMPARISON_POLICIES) {
   test(`${name}: what it decides is possible, and every request ends`, () => {
