@@ -14,6 +14,8 @@ export interface InferCallSettings {
   readonly metadata: Metadata;
 }
 
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** The deadline's clock: monotonic milliseconds. */
 export const nowMs = (): number => performance.now();
 
@@ -27,8 +29,10 @@ export class InferCall {
   link: Link | null = null;
   /** Daemons that shed it. */
   readonly shedBy: string[] = [];
-  /** How often it was sent again because a stream or connection broke. */
+  /** How often it was sent again because a stream or connection broke, or the daemon asked for that. */
   resends = 0;
+  /** When that happened first; undefined for never. */
+  firstLostMs: number | undefined = undefined;
   timer: NodeJS.Timeout | null = null;
   settled = false;
   /** Ends the request early and cancels it at the daemon; set by the router that has it. */
@@ -63,7 +67,7 @@ export class InferCall {
 
   arm(delayMs: number, fn: () => void): void {
     if (this.timer !== null) clearTimeout(this.timer);
-    this.timer = setTimeout(fn, Math.max(0, delayMs));
+    this.timer = setTimeout(fn, Math.min(TIMER_MS_MAX, Math.max(0, delayMs)));
   }
 
   #settle(): boolean {

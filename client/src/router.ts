@@ -4,12 +4,15 @@ import { type InferCall, nowMs } from "./infer-call.ts";
 import type { Failure, Link, LinkEvents } from "./link.ts";
 import type { WireResponse } from "./wire/response.ts";
 
-/** Without a deadline, a request that keeps losing its stream is given up after this many times. */
-const RESENDS_MAX = 5;
+/** Timers are exact to a millisecond. */
+const TIMER_SLACK_MS = 2;
 const RESEND_MS_MIN = 20;
 const RESEND_MS_MAX = 1_000;
 /** Attempts on other daemons after sheds. */
 const SHED_RETRIES_MAX = 3;
+/** The daemon's causes of UNAVAILABLE after which trying again makes sense although it gives no hint. */
+const DRAINING = "draining";
+const LANE_LOST = "lost";
 
 export interface RouterSettings {
   readonly graceMs: number;
@@ -166,6 +169,11 @@ export class Router implements LinkEvents {
   }
 
   #deadlinePassed(call: InferCall): void {
+    if (call.remainingMs > TIMER_SLACK_MS) {
+      // Timers take 24 days at most.
+      call.arm(call.remainingMs, () => this.#deadlinePassed(call));
+      return;
+    }
     if (call.link !== null) {
       // Whatever has arrived is read before the request is given up.
       call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
@@ -209,25 +217,33 @@ export class Router implements LinkEvents {
         return;
       }
     }
-    const { code, retryAfterMs } = error;
-    if (code === "UNAVAILABLE" && retryAfterMs !== undefined && retryAfterMs < call.remainingMs) {
+    if (error.code === "UNAVAILABLE" && this.#mayPass(call, error)) {
       call.shedBy.length = 0;
-      this.#resend(call, error, retryAfterMs);
-      return;
+      this.#resend(call, error, error.retryAfterMs);
+    } else {
+      this.#reject(call, error);
     }
-    this.#reject(call, error);
   }
 
-  /** Sends again what lost its stream or connection, or was asked to come back: at once the first time, then less and less often. */
-  #resend(call: InferCall, error: SlacklineError, pauseMs?: number): void {
+  /** Whether a daemon's UNAVAILABLE is a state that passes: it restarts, or it says when to come back. */
+  #mayPass(call: InferCall, { reason, retryAfterMs }: SlacklineError): boolean {
+    // The request may be what brought the lane down: it gets one more chance, not one lane after another.
+    if (reason === LANE_LOST) return call.resends === 0;
+    return reason === DRAINING || retryAfterMs !== undefined;
+  }
+
+  /**
+   * Sends again what lost its stream or connection, or was asked to come back: at once the first time, then less and less often, until
+   * the deadline leaves no time. Without a deadline, for as long as it would wait for a connection.
+   */
+  #resend(call: InferCall, error: SlacklineError, pauseMs = 0): void {
     const resends = call.resends++;
-    if (call.deadlineAt === null && resends >= RESENDS_MAX) {
-      this.#reject(call, error);
-      return;
-    }
+    call.firstLostMs ??= nowMs();
     const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));
-    const delayMs = Math.max(backoffMs * (0.5 + Math.random()), pauseMs ?? 0);
-    if (call.remainingMs <= delayMs) {
+    const delayMs = Math.max(backoffMs * (0.5 + Math.random()), pauseMs);
+    const leftMs =
+      call.deadlineAt === null ? call.firstLostMs + this.#settings.connectTimeoutMs - nowMs() : call.remainingMs;
+    if (leftMs <= delayMs) {
       this.#reject(call, error);
     } else if (delayMs === 0) {
       this.#route(call);

@@ -20,7 +20,7 @@ export class Transports {
   readonly #endpoints: readonly Endpoint[];
   readonly #unary: Router;
   readonly #streams = new Map<string, Router>();
-  readonly #links = new Map<Router, Map<Endpoint, Link[]>>();
+  readonly #links = new Map<Router, Map<Endpoint, Set<Link>>>();
   readonly #withoutStreams = new Set<Endpoint>();
   #sweep: NodeJS.Timeout | null = null;
 
@@ -66,7 +66,8 @@ export class Transports {
       byEndpoint = new Map();
       this.#links.set(router, byEndpoint);
     }
-    byEndpoint.set(endpoint, [...(byEndpoint.get(endpoint) ?? []), link]);
+    const links = byEndpoint.get(endpoint) ?? new Set();
+    byEndpoint.set(endpoint, links.add(link));
     router.add(link);
   }
 
@@ -87,6 +88,7 @@ export class Transports {
       onUnsupported: () => this.#useUnary(endpoint),
       onAged: (aged) => {
         router.remove(aged);
+        this.#links.get(router)?.get(endpoint)?.delete(aged);
         this.#addStream(router, endpoint, metadata);
         aged.drain();
       },

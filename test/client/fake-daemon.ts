@@ -175,7 +175,7 @@ export class FakeDaemon {
   }
 
   #breakStream(stream: FakeStream, code: keyof typeof status): void {
-    this.streams.delete(stream);
+    if (!this.streams.delete(stream)) return;
     if (code === "OK") stream.end();
     else stream.emit("error", serviceError(code, `the stream broke: ${code}`));
   }
@@ -230,6 +230,11 @@ export class FakeDaemon {
     this.#happened();
   }
 
+  /** A stream that was broken takes no more answers: grpc-js would never send its status then. */
+  #write(stream: FakeStream, answer: ModelStreamInferResponse): void {
+    if (this.streams.has(stream)) stream.write(answer);
+  }
+
   #onStream(stream: FakeStream, request: ModelInferRequest__Output): void {
     const { id } = request;
     if (request.parameters.slackline_cancel?.bool_param) {
@@ -252,20 +257,20 @@ export class FakeDaemon {
         if (behaviour.retryAfterMs !== undefined) {
           parameters.slackline_retry_after_ms = { int64_param: behaviour.retryAfterMs };
         }
-        stream.write({ error_message: behaviour.message, infer_response: { id, parameters } });
+        this.#write(stream, { error_message: behaviour.message, infer_response: { id, parameters } });
         break;
       }
       case "break":
         this.#breakStream(stream, behaviour.code);
         break;
       case "hold":
-        this.#held.push(() => stream.write({ infer_response: echo(request) }));
+        this.#held.push(() => this.#write(stream, { infer_response: echo(request) }));
         break;
       case "answer":
-        stream.write({ infer_response: { ...behaviour.response, id } });
+        this.#write(stream, { infer_response: { ...behaviour.response, id } });
         break;
       case "echo":
-        stream.write({ infer_response: echo(request, behaviour.parameters) });
+        this.#write(stream, { infer_response: echo(request, behaviour.parameters) });
         break;
     }
     this.#happened();
