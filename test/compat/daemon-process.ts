@@ -41,7 +41,15 @@ export async function startDaemonProcess(
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     log += text;
   });
-  const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  // However this process ends, no daemon is left behind.
+  const kill = (): void => void child.kill("SIGKILL");
+  process.once("exit", kill);
+  const exited = new Promise<number | null>((resolve) => {
+    child.once("exit", (code) => {
+      process.off("exit", kill);
+      resolve(code);
+    });
+  });
   const target = await readyTarget(child, () => log);
   return {
     target,

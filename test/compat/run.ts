@@ -129,10 +129,11 @@ async function main(): Promise<void> {
   } finally {
     folder.remove();
   }
-  if (results.length > 0) process.stdout.write(`\n${resultTable(results)}\n`);
-  for (const sentence of skipped) process.stdout.write(`\n${sentence}\n`);
   const failures = results.filter(({ ok }) => !ok).length;
-  if (results.length > 0) process.stdout.write(`\n${results.length - failures} of ${results.length} ok\n`);
+  if (results.length > 0) {
+    const sum = `${results.length - failures} of ${results.length} ok`;
+    process.stdout.write(`\n${[resultTable(results), ...skipped, sum].join("\n\n")}\n`);
+  }
   process.exitCode = failures > 0 || (flags.strict && skipped.length > 0) ? 1 : 0;
 }
 
