@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type SlacklineError, type Tensor, tensor } from "slackline-client";
 import type { Datatype } from "../../daemon/engine/tensors.ts";
-import { Graph } from "../../models/onnx/graph.ts";
 import { doublesRows, failsAtRun, identity, slow, stringIdentity } from "../../models/onnx/tiny.ts";
-import { writeModel } from "../../models/onnx/write-model.ts";
 import { Random } from "../../models/random.ts";
+import { unknownOperator } from "../support/broken-model.ts";
 import {
   LEVEL,
   type LiveDaemon,
@@ -35,15 +34,6 @@ const VALUES: Readonly<Record<Exclude<Datatype, "BYTES">, Tensor>> = {
   FP32: tensor.float32([2, 2], Float32Array.of(-1.5, 0, 3.4e38, 1e-38)),
   FP64: tensor.float64([2, 2], Float64Array.of(-1.5, 0, 1.7e308, 5e-324)),
 };
-
-/** Its metadata are sound; the runtime knows no such operator. */
-function unknownOperator(): Uint8Array {
-  const graph = new Graph("unknown_operator");
-  graph.input("x", "FP32", ["batch", 4]);
-  graph.output("y", "FP32", ["batch", 4]);
-  graph.node("NoSuchOperator", ["x"], {}, "y");
-  return writeModel(graph);
-}
 
 function onCpu(model: Uint8Array, more: string = "replicas: 2"): ModelFiles {
   return {
