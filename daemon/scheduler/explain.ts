@@ -1,4 +1,4 @@
-import type { Lane } from "./lane.ts";
+import { HISTORY_MAX, type Lane } from "./lane.ts";
 import type { QueuedRequest } from "./request.ts";
 import type { WaitExplanation } from "./types.ts";
 
@@ -9,7 +9,9 @@ export function explainWait(request: QueuedRequest, lane: Lane, startUs: number)
   let ownBatchesUs = 0;
   let mispredictedUs = 0;
   const blockers = new Map<string, number>();
+  let sinceUs = startUs;
   for (const past of lane.history) {
+    sinceUs = Math.min(sinceUs, past.startUs);
     const overlapUs = Math.min(past.endUs, startUs) - Math.max(past.startUs, request.arrivedUs);
     if (overlapUs <= 0) continue;
     if (past.model === own) {
@@ -22,6 +24,8 @@ export function explainWait(request: QueuedRequest, lane: Lane, startUs: number)
     mispredictedUs += Math.max(0, Math.min(overrunUs, overlapUs));
   }
   const waitedUs = startUs - request.arrivedUs;
+  // What is further back than the lane remembers was a busy time, or it would still be remembered.
+  if (lane.history.length === HISTORY_MAX) blockedUs += Math.max(0, sinceUs - request.arrivedUs);
   let blockedBy: string | undefined;
   for (const [model, us] of blockers) if (blockedBy === undefined || us > blockers.get(blockedBy)!) blockedBy = model;
   return {

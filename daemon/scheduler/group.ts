@@ -136,6 +136,17 @@ export class Group {
     return placed ? least : 0;
   }
 
+  /** Whether some lane, once free, could take a request of so many items; true while no lane has the model. */
+  fits(items: number): boolean {
+    let placed = false;
+    for (const plan of this.plans) {
+      if (plan === undefined) continue;
+      if (items <= plan.table.cap) return true;
+      placed = true;
+    }
+    return !placed;
+  }
+
   /** Whether lanes have the model, but none may run this shape before other work's deadlines. */
   isFillOnly(): boolean {
     let any = false;

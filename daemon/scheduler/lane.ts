@@ -1,7 +1,8 @@
 import type { QueuedRequest } from "./request.ts";
 import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts";
 
-const HISTORY_MAX = 128;
+/** Executions that a lane remembers. */
+export const HISTORY_MAX = 128;
 
 /** An execution on a lane. */
 export interface Running {

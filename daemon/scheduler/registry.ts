@@ -31,7 +31,7 @@ export class Registry {
   }
 
   removeLane(lane: Lane): void {
-    for (const model of lane.loaded.keys()) this.unload(lane, model);
+    for (const model of lane.loaded.keys()) this.#unplace(lane, model);
     this.#lanesByName.delete(lane.name);
     this.lanes.splice(this.lanes.indexOf(lane), 1);
     if (lane.kind === "device") this.deviceLaneCount -= 1;
@@ -62,6 +62,10 @@ export class Registry {
 
   unload(lane: Lane, model: string): void {
     lane.loaded.delete(model);
+    this.#unplace(lane, model);
+  }
+
+  #unplace(lane: Lane, model: string): void {
     for (const group of this.models.get(model)?.groups.values() ?? []) group.unplace(lane);
   }
 

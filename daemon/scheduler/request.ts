@@ -15,11 +15,13 @@ export class QueuedRequest {
   readonly group: Group;
   /** Infinity for best-effort work. */
   readonly deadlineUs: number;
-  /** Infinity where nothing expires it; only best-effort work expires. */
+  /** When it ends unserved as best-effort work, demoted work included; Infinity for never. */
   expiresUs: number;
   /** Orders its queue: the deadline, or the id (order of arrival) for best-effort work. */
   key: number;
   bestEffort: boolean;
+  /** Its deadline was given up, and it goes on without one. */
+  demoted = false;
   /** False once it has left the queues; entries that outlive their request (the expiry heap) look at this. */
   queued = true;
 
@@ -34,7 +36,7 @@ export class QueuedRequest {
     this.group = group;
     this.bestEffort = meta.deadlineUs === null;
     this.deadlineUs = meta.deadlineUs ?? Number.POSITIVE_INFINITY;
-    this.expiresUs = (this.bestEffort ? meta.expiresUs : null) ?? Number.POSITIVE_INFINITY;
+    this.expiresUs = meta.expiresUs ?? Number.POSITIVE_INFINITY;
     this.key = this.bestEffort ? meta.id : this.deadlineUs;
   }
 }

@@ -89,17 +89,16 @@ export class CentralScheduler implements Scheduler {
       case "wake":
         break;
       case "lane-up":
-        this.#laneDown(event.lane);
+        this.#laneDown(event.lane, nowUs);
         this.#registry.addLane(event.lane, event.kind);
         this.#freeLanes += 1;
         break;
       case "lane-down":
-        this.#laneDown(event.lane);
-        this.#sweepAtUs = nowUs;
+        this.#laneDown(event.lane, nowUs);
         break;
       case "model-add":
         this.#registry.addModel(event.spec);
-        this.#sweepAtUs = nowUs;
+        this.#settle(event.spec.model, nowUs);
         break;
       case "model-remove":
         this.#removeModel(event.model, nowUs);
@@ -151,16 +150,22 @@ export class CentralScheduler implements Scheduler {
       this.#runAsFill(request, nowUs);
       return;
     }
-    if (model.spec.minShare > 0 && group.queue.length === 0) model.share.open(nowUs);
-    const { tenant } = request;
-    if (tenant.queued === 0) tenant.share.open(nowUs);
-    tenant.queued += 1;
-    group.queue.push(request);
+    this.#enqueue(request, nowUs);
     if (request.deadlineUs < this.#earliestFinishUs(group, request.items, nowUs)) {
       this.#giveUp(request, "late", null, nowUs);
-    } else {
-      this.#sweepAtUs = Math.min(this.#sweepAtUs, hopelessFromUs(request));
     }
+  }
+
+  #enqueue(request: QueuedRequest, nowUs: number): void {
+    const { group, tenant } = request;
+    const { model } = group;
+    if (model.spec.minShare > 0 && group.queue.length === 0) model.share.open(nowUs);
+    if (tenant.queued === 0) tenant.share.open(nowUs);
+    tenant.queued += 1;
+    request.key = request.deadlineUs;
+    request.bestEffort = false;
+    group.queue.push(request);
+    this.#sweepAtUs = Math.min(this.#sweepAtUs, hopelessFromUs(request));
   }
 
   /** Why a request cannot even be queued. */
@@ -204,11 +209,13 @@ export class CentralScheduler implements Scheduler {
     this.#freeLanes += 1;
   }
 
-  #laneDown(name: string): void {
+  #laneDown(name: string, nowUs: number): void {
     const lane = this.#registry.lane(name);
     if (lane === undefined) return;
     if (lane.running === null) this.#freeLanes -= 1;
     this.#registry.removeLane(lane);
+    for (const model of lane.loaded.keys()) this.#settle(model, nowUs);
+    this.#sweepAtUs = nowUs;
   }
 
   #removeModel(name: string, nowUs: number): void {
@@ -222,14 +229,26 @@ export class CentralScheduler implements Scheduler {
     this.#registry.removeModel(model);
   }
 
-  /** After a change in where a model is loaded: work that only fits beside deadlines now moves there. */
+  /** After a change in how a model can run: what fits no batch any more is shed, what may only run as fill moves there, and back. */
   #settle(name: string, nowUs: number): void {
     for (const group of this.#registry.models.get(name)?.groups.values() ?? []) {
-      if (!group.isFillOnly()) continue;
-      while (group.queue.length > 0) {
-        const request = group.queue.at(0);
+      for (let i = group.bestEffort.length - 1; i >= 0; i--) {
+        const request = group.bestEffort.at(i);
+        if (!group.fits(request.items)) this.#shed(request, "unloaded", null, nowUs);
+      }
+      if (group.isFillOnly()) {
+        while (group.queue.length > 0) {
+          const request = group.queue.at(0);
+          this.#unlink(request);
+          this.#runAsFill(request, nowUs);
+        }
+        continue;
+      }
+      for (let i = group.bestEffort.length - 1; i >= 0; i--) {
+        const request = group.bestEffort.at(i);
+        if (request.deadlineUs === NEVER || request.demoted) continue;
         this.#unlink(request);
-        this.#runAsFill(request, nowUs);
+        this.#enqueue(request, nowUs);
       }
     }
     this.#sweepAtUs = nowUs;
@@ -328,7 +347,7 @@ export class CentralScheduler implements Scheduler {
     for (;;) {
       const request = this.#expiries.takeExpired(nowUs);
       if (request === null) return;
-      this.#shed(request, request.deadlineUs === NEVER ? "expired" : "late", null, nowUs);
+      this.#shed(request, request.explicit && request.deadlineUs !== NEVER ? "late" : "expired", null, nowUs);
     }
   }
 
@@ -348,7 +367,7 @@ export class CentralScheduler implements Scheduler {
   /** Ends a request that will miss its deadline, or lets it go on as best-effort work. */
   #giveUp(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
     this.#planner.fill.countDrop();
-    if (request.explicit || request.group.model.spec.shedImplicit) {
+    if (!this.#isDemotable(request)) {
       request.group.model.misses.count(true);
       this.#shed(request, cause, chosen, nowUs);
       return;
@@ -357,9 +376,13 @@ export class CentralScheduler implements Scheduler {
     this.#demote(request, nowUs);
   }
 
+  #isDemotable(request: QueuedRequest): boolean {
+    return !request.explicit && !request.group.model.spec.shedImplicit;
+  }
+
   /** No lane may run the request before deadlines: it runs beside them, until its own passes where it insists on that. */
   #runAsFill(request: QueuedRequest, nowUs: number): void {
-    if (!request.explicit && !request.group.model.spec.shedImplicit) {
+    if (this.#isDemotable(request)) {
       this.#demote(request, nowUs);
       return;
     }
@@ -372,6 +395,7 @@ export class CentralScheduler implements Scheduler {
   #demote(request: QueuedRequest, nowUs: number): void {
     request.key = request.id;
     request.bestEffort = true;
+    request.demoted = true;
     this.#effects.push({ type: "demote", id: request.id });
     this.#enqueueBestEffort(request, nowUs);
   }
@@ -381,6 +405,8 @@ export class CentralScheduler implements Scheduler {
     this.#bestEffortQueued += 1;
     request.group.bestEffort.push(request);
     if (request.expiresUs !== NEVER) this.#expiries.push(request);
+    if (request.expiresUs <= nowUs) this.#shed(request, "expired", null, nowUs);
+    else if (!request.group.fits(request.items)) this.#shed(request, "unloaded", null, nowUs);
   }
 
   #shed(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {

@@ -58,7 +58,7 @@ export interface RequestMeta {
   readonly deadlineUs: number | null;
   /** Whether the caller stated the deadline (false: it is the model's SLO). */
   readonly explicit: boolean;
-  /** When best-effort work expires (its caller stops listening); null for never. Ignored for other requests. */
+  /** When best-effort work, demoted work included, expires (its caller stops listening); null for never. */
   readonly expiresUs: number | null;
   /** Who asks, for weights and guaranteed shares; `""` where no tenant was named. */
   readonly tenant: string;

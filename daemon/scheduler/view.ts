@@ -143,6 +143,8 @@ export class View {
     } else {
       for (let i = skip; i < queue.length && items < ITEMS_MAX; i++) {
         const request = queue.at(i);
+        // Too large for any batch of this lane: it, and who comes after it, wait for another.
+        if (request.items >= us.length) break;
         const cost = (weight * request.weight) / request.items;
         for (let k = 0; k < request.items && items < ITEMS_MAX; k++, items++) {
           this.deadlines[base + items] = request.deadlineUs;
