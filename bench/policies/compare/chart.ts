@@ -10,7 +10,7 @@ const GAP_PX = 20;
 const LABEL_PX = 128;
 const VALUE_PX = 92;
 const ROW_PX = 19;
-const TITLE_PX = 44;
+const TITLE_PX = 56;
 const BAR_PX = 12;
 const OWN_COLOR = seriesColor(0);
 const PEER_COLOR = seriesColor(7);
@@ -78,7 +78,7 @@ function panel(member: ScenarioResults, bars: readonly Bar[], bound: number | nu
       `<text x="${LABEL_PX - 8}" y="${middle}" text-anchor="end"${own ? ' font-weight="600"' : ' class="faint"'}>${escapeHtml(policy)}</text>`,
       `<rect x="${LABEL_PX}" y="${y}" width="${px(length)}" height="${BAR_PX}" rx="2" fill="${color}" opacity="0.4"/>`,
       `<rect x="${LABEL_PX}" y="${y}" width="${px(strong)}" height="${BAR_PX}" rx="2" fill="${color}"/>`,
-      `<text x="${LABEL_PX + px(length) + 6}" y="${middle}"${own ? ' font-weight="600"' : ""}>${escapeHtml(text)}</text>`,
+      `<text x="${PANEL_PX - 6}" y="${middle}" text-anchor="end"${own ? ' font-weight="600"' : ""}>${escapeHtml(text)}</text>`,
     );
   });
   if (bound !== null) {
@@ -86,7 +86,7 @@ function panel(member: ScenarioResults, bars: readonly Bar[], bound: number | nu
     const bottom = TITLE_PX + bars.length * ROW_PX - 4;
     parts.push(
       `<line x1="${x}" x2="${x}" y1="${TITLE_PX - 4}" y2="${bottom}" stroke="${BOUND_COLOR}" stroke-width="1.5" stroke-dasharray="4 3"/>`,
-      `<text x="${x + 5}" y="${bottom}" class="faint">${(100 * bound).toFixed(0)}</text>`,
+      `<text x="${x}" y="${TITLE_PX - 7}" text-anchor="middle" fill="${BOUND_COLOR}">${(100 * bound).toFixed(0)}</text>`,
     );
   }
   return parts.join("");

@@ -50,7 +50,7 @@ export function explanation({ question, load }: ScenarioResults): string {
     case "capacity":
       return load === null
         ? "Largest rates with at least 99 % on time, as percent of the scenario's own: all requests / the worst model."
-        : "Largest rates with at least 99 % on time, as percent of the planning bound: all requests / the worst model. The planning bound is an estimate; what no schedule can exceed, knowing every arrival beforehand, is in the last row.";
+        : "Largest rates with at least 99 % on time, as percent of the planning bound: all requests / the worst model. The planning bound is an estimate; what no schedule can exceed, knowing every arrival beforehand, is shown where it was computed.";
     case "overload":
       return "Requests on time as percent of the planning bound, at 1.3 times that bound / share of the worst model's requests on time.";
     case "best-effort":
