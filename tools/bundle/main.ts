@@ -1,0 +1,68 @@
+/** Makes one archive that runs on a Linux host with neither Node nor network. */
+import { createHash } from "node:crypto";
+import { createReadStream, mkdirSync, rmSync, statSync } from "node:fs";
+import path from "node:path";
+import { pipeline } from "node:stream/promises";
+import { parseArgs } from "node:util";
+import { bytes } from "../../bench/report/format.ts";
+import { VERSION } from "../../daemon/daemon.ts";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { bestCompression, extension, pack } from "./archive.ts";
+import { BundleError } from "./bundle-error.ts";
+import { placeNode } from "./node-binary.ts";
+import { stageApp, stageLaunchers } from "./stage.ts";
+
+const USAGE = `usage: npm run bundle -- [options]
+
+Packs Node, the compiled code, its dependencies for linux-x64 and the sample models' generator into one archive.
+
+  --out FILE           the archive (default: .cache/bundle/slackline-VERSION-linux-x64.tar.xz, .tar.gz where there is no xz)
+  --node npm           Node from its npm package, pinned (default)
+  --node running|PATH  the Node that runs this, or another one for linux-x64
+`;
+
+const SIZE_BYTES_MAX = 60 * 2 ** 20;
+const FOLDER: string = path.join(PACKAGE_ROOT, ".cache", "bundle");
+/** This file lies in tools/bundle of the compiled code. */
+const COMPILED: string = path.resolve(import.meta.dirname, "..", "..");
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      out: { type: "string" },
+      node: { type: "string", default: "npm" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  const name = `slackline-${VERSION}-linux-x64`;
+  const staged = path.join(FOLDER, name);
+  const compression = bestCompression();
+  const file = path.resolve(values.out ?? path.join(FOLDER, `${name}${extension(compression)}`));
+  rmSync(staged, { recursive: true, force: true });
+  stageApp(COMPILED, path.join(staged, "app"));
+  stageLaunchers(staged);
+  const node = placeNode(values.node, path.join(staged, "node"));
+  process.stderr.write(`packing with ${compression}: Node ${node}, slackline ${VERSION}\n`);
+  mkdirSync(path.dirname(file), { recursive: true });
+  await pack(FOLDER, name, file, compression);
+  rmSync(staged, { recursive: true, force: true });
+  const size = statSync(file).size;
+  process.stdout.write(`${file}\n${bytes(size)}, sha256 ${await sha256(file)}\n`);
+  if (size > SIZE_BYTES_MAX) throw new BundleError(`the archive is larger than ${bytes(SIZE_BYTES_MAX)}`);
+}
+
+async function sha256(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(file), hash);
+  return hash.digest("hex");
+}
+
+await main().catch((error: unknown) => {
+  if (!(error instanceof BundleError)) throw error;
+  process.stderr.write(`bundle: ${error.message}\n`);
+  process.exitCode = 1;
+});
