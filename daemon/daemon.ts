@@ -1,14 +1,15 @@
 /** The composition: builds every part, connects them, starts and stops them in order. */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Logger } from "pino";
 import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
 import { deviceText } from "./config/devices.ts";
+import { fileErrorText } from "./config/yaml-file.ts";
 import { divideCores, usesReplicas } from "./cores.ts";
 import { CpuReplicas } from "./cpu/cpu-replicas.ts";
 import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
 import { LaneProcess } from "./device/lane-process.ts";
-import { openDecisionLog } from "./engine/decision-log.ts";
+import { type DecisionLogFile, openDecisionLog } from "./engine/decision-log.ts";
 import { Engine } from "./engine/engine.ts";
 import type { EngineObserver } from "./engine/observer.ts";
 import type { Recorder } from "./engine/recording.ts";
@@ -113,12 +114,7 @@ async function compose(
     onError: (reason) => logger.warn(reason),
   });
   running.push(() => gpuMetrics.stop());
-  const decisionLog =
-    settings.decisionLogFile === null
-      ? null
-      : openDecisionLog(settings.decisionLogFile, (error) => {
-          logger.error(`the decision log ends here: ${settings.decisionLogFile} can't be written: ${error.message}`);
-        });
+  const decisionLog = settings.decisionLogFile === null ? null : startDecisionLog(settings.decisionLogFile, logger);
   if (decisionLog !== null) running.push(() => decisionLog.close());
   const engine: Engine = new Engine({
     clock,
@@ -263,6 +259,17 @@ async function compose(
       return drained;
     },
   };
+}
+
+function startDecisionLog(file: string, logger: Logger): DecisionLogFile {
+  try {
+    closeSync(openSync(file, "w"));
+  } catch (error) {
+    throw new Error(`decision log ${file}: ${fileErrorText(error)}`, { cause: error });
+  }
+  return openDecisionLog(file, (error) => {
+    logger.error(`the decision log ends here: ${file} can't be written: ${error.message}`);
+  });
 }
 
 async function chooseDevices(settings: DaemonSettings, logger: Logger): Promise<DeviceChoice[]> {

@@ -1,0 +1,40 @@
+/** `slackline serve` as a process of its own. */
+import { type ChildProcess, spawn } from "node:child_process";
+import path from "node:path";
+
+const ENTRY = path.join(import.meta.dirname, "../../daemon", `main${path.extname(import.meta.filename)}`);
+
+export interface ServeProcess {
+  readonly child: ChildProcess;
+  /** What it has written so far. */
+  readonly output: { out: string; err: string };
+  /** Its exit code, once it has ended. */
+  readonly exited: Promise<number | null>;
+  /** Resolves with the ports of its `ready` line; rejects where it ends before. */
+  readonly ready: Promise<{ readonly grpcPort: number; readonly httpPort: number }>;
+}
+
+/** Starts it on free ports unless the arguments say otherwise. */
+export function serve(args: readonly string[], options: { readonly cwd?: string } = {}): ServeProcess {
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SLACKLINE_"));
+  const child = spawn(process.execPath, [ENTRY, ...args], {
+    ...options,
+    env: { ...Object.fromEntries(environment), NODE_TEST_CONTEXT: undefined },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const output = { out: "", err: "" };
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    output.err += text;
+  });
+  const exited = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
+  const ready = new Promise<{ grpcPort: number; httpPort: number }>((resolve, reject) => {
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      output.out += text;
+      const match = /^ready grpc=\S+:(\d+) http=\S+:(\d+)$/m.exec(output.out);
+      if (match !== null) resolve({ grpcPort: Number(match[1]), httpPort: Number(match[2]) });
+    });
+    void exited.then((code) => reject(new Error(`it ended with ${code}: ${output.err}`)));
+  });
+  ready.catch(() => undefined);
+  return { child, output, exited, ready };
+}
