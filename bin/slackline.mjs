@@ -6,6 +6,10 @@ import { fileURLToPath } from "node:url";
 const COMMANDS = {
   serve: { entry: "daemon/main.js", what: "serve a model repository" },
   bench: { entry: "bench/load/main.js", what: "open-loop load test of a running daemon" },
+  plan: {
+    entry: "bench/plan/main.js",
+    what: "whether models fit on a device, what breaks first, what adding one does",
+  },
   sim: { entry: "bench/sim/main.js", what: "simulate a scenario, or check a decision log" },
 };
 
