@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type SlacklineError, tensor } from "slackline-client";
-import { slow } from "../../models/onnx/tiny.ts";
+import { addOne, slow } from "../../models/onnx/tiny.ts";
+import { boulderFiles, roll } from "../support/boulder.ts";
 import {
   LEVEL,
   type LiveDaemon,
@@ -76,5 +77,36 @@ describe("a lane that crashes", () => {
       }
       assert.ok(live.log.some(({ level, msg }) => level === LEVEL.warn && /lane cpu was lost: .*SIGKILL/.test(msg)));
     });
+  }
+});
+
+test("a version that is executing each time its lane crashes is given up, and the one before takes over", async () => {
+  const repository = temporaryFolder();
+  writeModelFiles(repository.dir, "boulder", { "1/model.onnx": addOne(4) });
+  writeModelFiles(repository.dir, "bystander", { "1/model.onnx": addOne(4), "config.yaml": "slo_ms: 60000\n" });
+  const { "1/model.onnx": model, "config.yaml": config } = boulderFiles();
+  writeModelFiles(repository.dir, "boulder", { "2/model.onnx": model!, "config.yaml": config! });
+  const live = await startLiveDaemon(repository.dir, ["--model-control", "explicit", "--load-models", "bystander"]);
+  try {
+    await live.client.loadModel("boulder");
+    for (let crash = 1; crash <= 3; crash++) {
+      await until("it is there", () => live.client.modelReady("boulder", { version: 2 }));
+      const boulder = await roll(live);
+      process.kill((await live.status()).lanes[0]!.pid!, "SIGKILL");
+      await boulder.done;
+      await until("the lane is back", async () => (await live.status()).lanes[0]!.restarts === crash);
+    }
+    const x = tensor.float32([1, 4], new Float32Array(4));
+    await until("version 1 takes over", () => live.client.modelReady("boulder", { version: 1 }));
+    assert.equal((await live.client.infer("boulder", { x })).version, "1");
+    assert.equal((await live.client.infer("bystander", { x })).version, "1");
+    const given = (await live.client.repositoryIndex()).find(
+      ({ name, version }) => name === "boulder" && version === "2",
+    )!;
+    assert.equal(given.state, "UNAVAILABLE");
+    assert.match(given.reason, /it was executing each of the last 3 times when lane cpu crashed/);
+  } finally {
+    await live.stop();
+    repository.remove();
   }
 });

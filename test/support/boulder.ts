@@ -27,14 +27,16 @@ export async function roll(live: LiveDaemon, signal?: AbortSignal): Promise<Boul
   const { counts } = await live.modelStatus("boulder");
   let ended = false;
   const input = tensor.float32([ITEMS, WIDTH], new Float32Array(ITEMS * WIDTH));
-  const done = live.client.infer("boulder", { x: input }, signal === undefined ? {} : { signal }).then(
-    () => {
-      ended = true;
-    },
-    () => {
-      ended = true;
-    },
-  );
+  const done = live.client
+    .infer("boulder", { x: input }, { retry: false, ...(signal === undefined ? {} : { signal }) })
+    .then(
+      () => {
+        ended = true;
+      },
+      () => {
+        ended = true;
+      },
+    );
   await until("the boulder rolls", async () => {
     const now = await live.modelStatus("boulder");
     return now.counts.requests > counts.requests && now.queued_items === 0;
