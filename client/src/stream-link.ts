@@ -6,6 +6,7 @@ import { fromStreamEnd, fromStreamError } from "./failures.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
 import { deadlineParameters, type Failure, type Link, type LinkEvents } from "./link.ts";
+import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import { decodeStreamResponse, type WireStreamResponse } from "./wire/response.ts";
 
@@ -38,8 +39,7 @@ export class StreamLink implements Link {
   #nextId = 1;
   /** Requests given up since the stream last brought something: a stream that only swallows must not look idle. */
   #swallowed = 0;
-  /** Sizes of the messages that are not yet written to the connection, oldest first, and their sum. */
-  #unwritten: number[] = [];
+  /** Of messages that are not yet written to the connection. */
   #unwrittenBytes = 0;
   #broughtSomething = false;
   #failures = 0;
@@ -116,11 +116,11 @@ export class StreamLink implements Link {
 
   #write(message: Buffer): void {
     const stream = this.#stream!;
-    const unwritten = this.#unwritten;
-    unwritten.push(message.length);
-    this.#unwrittenBytes += message.length;
-    stream.write(message, () => {
-      const bytes = unwritten.shift()!;
+    const bytes = message.length;
+    this.#unwrittenBytes += bytes;
+    stream.write(message, (error?: Error | null) => {
+      // gRPC has copied it by now, except perhaps where it failed.
+      if (!error) giveBuffer(message);
       if (this.#stream !== stream) return;
       const wasFull = this.#unwrittenBytes >= UNWRITTEN_BYTES_MAX;
       this.#unwrittenBytes -= bytes;
@@ -208,7 +208,6 @@ export class StreamLink implements Link {
 
   #forgetStream(): void {
     this.#stream = null;
-    this.#unwritten = [];
     this.#unwrittenBytes = 0;
     this.#swallowed = 0;
     if (this.#ageTimer !== null) clearTimeout(this.#ageTimer);

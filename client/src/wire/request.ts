@@ -1,6 +1,7 @@
 /** Encodes ModelInferRequest. */
 import type { Datatype } from "../datatypes.ts";
 import type { Tensor } from "../tensor.ts";
+import { takeBuffer } from "./buffer-pool.ts";
 import { LENGTH, putVarint, VARINT, varintBytes, Writer } from "./writer.ts";
 
 /** A parameter's value: whole numbers and bigints travel as int64 (uint64 beyond its range), other numbers as double. */
@@ -110,7 +111,7 @@ function putRaw(into: Buffer, at: number, tensor: Tensor): number {
   return offset;
 }
 
-/** The message's bytes. `extra` are parameters of this attempt, such as what is left of the deadline. */
+/** The message's bytes, in a buffer that may be given back once it is written. `extra` are parameters of this attempt, such as what is left of the deadline. */
 export function encodeInferRequest(request: WireRequest, id: string, extra: readonly WireParameter[]): Buffer {
   head.reset();
   head.string(1, request.model);
@@ -131,7 +132,7 @@ export function encodeInferRequest(request: WireRequest, id: string, extra: read
     const raw = rawBytes(tensor);
     size += 1 + varintBytes(raw) + raw;
   }
-  const message = Buffer.allocUnsafe(size);
+  const message = takeBuffer(size);
   head.copyTo(message);
   let offset = head.length;
   for (const [, tensor] of request.inputs) {

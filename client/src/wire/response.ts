@@ -117,8 +117,8 @@ function numericData(datatype: NumericDatatype, raw: Buffer): TensorDataByDataty
   const ArrayClass = ARRAY_CLASSES[datatype];
   const size = ArrayClass.BYTES_PER_ELEMENT;
   if (raw.byteOffset % size === 0) return new ArrayClass(raw.buffer, raw.byteOffset, raw.byteLength / size);
-  const copy = new Uint8Array(raw.byteLength);
-  copy.set(raw);
+  const copy = Buffer.allocUnsafeSlow(raw.byteLength);
+  raw.copy(copy);
   return new ArrayClass(copy.buffer, 0, raw.byteLength / size);
 }
 
