@@ -13,6 +13,7 @@ import {
 } from "../device/lane-host.ts";
 import { LoadError } from "../device/load-error.ts";
 import type { FromThread, WarmedModel } from "../device/messages.ts";
+import { yieldToDaemon } from "../device/priority.ts";
 import { ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
 import { CPU_PROVIDER } from "../device/provider.ts";
 import { ShapeTable } from "../device/shape-table.ts";
@@ -215,6 +216,7 @@ export class CpuReplicas implements ReplicaPool {
       await host.close();
       throw new LoadError("closed", "the CPU replicas were closed");
     }
+    if (host.pid !== null) yieldToDaemon(host.pid);
     this.#host = host;
     return host;
   }

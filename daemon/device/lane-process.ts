@@ -12,6 +12,7 @@ import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
 import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
+import { yieldToDaemon } from "./priority.ts";
 import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
@@ -188,7 +189,10 @@ export class LaneProcess {
       lost: (reason) => this.#lost(reason),
       output: (line) => this.#options.events.log("info", `lane ${this.lane}: ${line}`),
     };
-    return this.#arena === null ? startThreadHost(events) : await startProcessHost(this.#arena, events);
+    if (this.#arena === null) return startThreadHost(events);
+    const host = await startProcessHost(this.#arena, events);
+    if (this.#options.provider.name === "cpu" && host.pid !== null) yieldToDaemon(host.pid);
+    return host;
   }
 
   #lost(reason: string): void {
