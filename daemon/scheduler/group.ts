@@ -1,4 +1,4 @@
-import { MissRate } from "./fairness.ts";
+import { Fairness } from "./fairness.ts";
 import type { Lane } from "./lane.ts";
 import { ProfileTable } from "./profiles.ts";
 import { RequestQueue } from "./queue.ts";
@@ -67,7 +67,7 @@ export class Group {
   #refreshedUs: number = Number.NEGATIVE_INFINITY;
   #observed = false;
 
-  constructor(model: ModelState, shape: string, key: string) {
+  constructor(model: ModelState, shape: string, key: string = shape) {
     this.model = model;
     this.shape = shape;
     this.key = key;
@@ -91,7 +91,6 @@ export class Group {
     this.#refreshedUs = nowUs;
     this.rate = this.arrivals.read(nowUs);
     for (const plan of this.plans) plan?.aim(this.rate, this.sloUs);
-    this.model.misses.refresh(nowUs);
   }
 
   /** Where nothing is queued and arrivals are this rare, decisions need not look at the group. */
@@ -163,7 +162,7 @@ export class Group {
 export class ModelState {
   spec: ModelSpec;
   readonly groups: Map<string, Group> = new Map();
-  readonly misses: MissRate = new MissRate();
+  readonly fairness: Fairness = new Fairness();
   readonly share: ShareAccount = new ShareAccount();
   queuedItems = 0;
   queuedBytes = 0;

@@ -1,4 +1,3 @@
-import { fairWeight } from "./fairness.ts";
 import { FillTest } from "./fill.ts";
 import type { Group, LanePlan } from "./group.ts";
 import type { Lane } from "./lane.ts";
@@ -96,8 +95,8 @@ export class Planner {
   }
 
   #weight(group: Group): number {
-    const { spec, misses } = group.model;
-    return this.#options.fairness ? spec.weight * fairWeight(misses.rate, this.#registry.missRateMean) : spec.weight;
+    const { spec, fairness } = group.model;
+    return this.#options.fairness ? spec.weight * fairness.weight : spec.weight;
   }
 
   /** Groups with best-effort work that the lane can run, the longest-waiting first. */

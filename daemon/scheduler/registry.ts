@@ -13,7 +13,6 @@ export class Registry {
   /** Models with a guaranteed share. */
   readonly guaranteed: ModelState[] = [];
   deviceLaneCount = 0;
-  missRateMean = 0;
   readonly #lanesByName: Map<string, Lane> = new Map();
   #refreshedUs: number = Number.NEGATIVE_INFINITY;
 
@@ -98,10 +97,10 @@ export class Registry {
     for (let i = this.active.length - 1; i >= 0; i--) {
       const group = this.active[i]!;
       group.refresh(nowUs);
-      missRates += group.model.misses.rate;
+      missRates += group.model.fairness.missRate;
       if (group.isIdle()) this.#retire(group);
     }
-    this.missRateMean = missRates / Math.max(1, this.active.length);
+    for (const group of this.active) group.model.fairness.refresh(missRates / this.active.length, nowUs);
     for (const lane of this.lanes) lane.load = this.#loadOf(lane);
   }
 

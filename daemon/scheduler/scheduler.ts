@@ -126,10 +126,11 @@ export class CentralScheduler implements Scheduler {
     }
     const alone = meta.alone === true;
     const group = this.#registry.group(model, meta.shape, alone ? meta.id : null);
+    this.#registry.activate(group);
     const refusal = this.#refusal(meta, model, group, nowUs);
     if (refusal !== null) {
       this.#effects.push({ type: "shed", id: meta.id, ...refusal });
-      if (meta.deadlineUs !== null) model.misses.count(true);
+      if (meta.deadlineUs !== null) model.fairness.count(true);
       return;
     }
     const request = new QueuedRequest(meta, group, this.#tenants.of(meta.tenant), nowUs);
@@ -140,7 +141,6 @@ export class CentralScheduler implements Scheduler {
       this.#planner.fill.countArrival();
       group.observeArrival(request.items, request.deadlineUs - nowUs, nowUs);
     }
-    this.#registry.activate(group);
     group.refresh(nowUs);
     if (request.bestEffort) {
       this.#enqueueBestEffort(request, nowUs);
@@ -202,7 +202,7 @@ export class CentralScheduler implements Scheduler {
       lanePlan?.table.observe(plan.bucket, us);
     }
     for (const request of requests) {
-      if (request.deadlineUs !== NEVER) group.model.misses.count(!ok || nowUs > request.deadlineUs);
+      if (request.deadlineUs !== NEVER) group.model.fairness.count(!ok || nowUs > request.deadlineUs);
     }
     lane.remember({ model: plan.model, startUs, endUs: nowUs, predictedUs: predictedEndUs - startUs });
     lane.running = null;
@@ -368,7 +368,7 @@ export class CentralScheduler implements Scheduler {
   #giveUp(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
     this.#planner.fill.countDrop();
     if (!this.#isDemotable(request)) {
-      request.group.model.misses.count(true);
+      request.group.model.fairness.count(true);
       this.#shed(request, cause, chosen, nowUs);
       return;
     }

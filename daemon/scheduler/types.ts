@@ -170,7 +170,7 @@ export type SchedulerEffect =
   | { readonly type: "wake-at"; readonly atUs: number | null };
 
 export interface SchedulerOptions {
-  /** Whether misses raise a model's weight until all models miss alike. */
+  /** Whether models that miss more than the mean gain weight, and the others lose it: up to four times between them. */
   readonly fairness: boolean;
   /** Share of device time that queued best-effort work gets at least, 0..1. */
   readonly bestEffortShareMin: number;

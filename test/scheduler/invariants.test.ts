@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { ShapeProfiles } from "../../daemon/scheduler/types.ts";
 import { linear, staircase, World, type WorldRequest } from "./world.ts";
 
-const RUNS = Number(process.env["SCHEDULER_RUNS"] ?? 500);
+const RUNS = Number(process.env.SCHEDULER_RUNS ?? 500);
 const STEPS = 400;
 /** Best-effort work of slow models beside a small share takes its time. */
 const DRAIN_S_MAX = 600;
@@ -105,6 +105,7 @@ class Run {
       bytes: this.#int(1, 2000),
       shape: this.#chance(0.7) ? "" : this.#pick(SHAPES)!,
       tenant: this.#pick(["", "gold", "lead"])!,
+      alone: this.#chance(0.03),
       ...(kind < 0.5 ? { inUs: Math.round(sloUs * 2 * this.#random()) } : kind < 0.75 ? {} : { inUs: null }),
       ...(this.#chance(0.5) ? {} : { expiresUs: this.#world.nowUs + this.#int(-10, 2_000_000) }),
     });
@@ -185,7 +186,7 @@ class Run {
 }
 
 test("whatever happens, in any order, every request ends once and nothing is forgotten", () => {
-  const only = process.env["SCHEDULER_SEED"];
+  const only = process.env.SCHEDULER_SEED;
   const seeds = only === undefined ? Array.from({ length: RUNS }, (_, i) => i + 1) : [Number(only)];
   for (const seed of seeds) {
     try {

@@ -308,7 +308,7 @@ export class World {
     const last = members.at(-1)!;
     for (let i = 1; i < members.length; i++) assert.ok(key(members[i - 1]!) <= key(members[i]!), "members in order");
     for (const other of this.#queued) {
-      if (other.model !== plan.model || other.shape !== plan.shape) continue;
+      if (other.model !== plan.model || other.shape !== plan.shape || other.alone || first.alone) continue;
       if (asFill !== (other.bestEffort || this.#onlyFill(other))) continue;
       const overtaken = key(other) < key(last) && (asFill || key(other) > key(first));
       assert.ok(!overtaken, `request ${other.id} was passed over`);

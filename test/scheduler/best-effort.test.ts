@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { linear, World, type WorldRequest } from "./world.ts";
+
+function world(bestEffortShareMin = 0): World {
+  const made = new World({ bestEffortShareMin });
+  made.lane("gpu");
+  made.model({ model: "tight", sloUs: 30_000 }, linear(1000, 4000, 8));
+  made.model({ model: "batch" }, linear(1000, 4000, 16));
+  made.model({ model: "slow" }, linear(0, 60_000, 1));
+  return made;
+}
+
+const bestEffort = { inUs: null } as const;
+
+test("best-effort work runs in full batches where nothing else is to do", () => {
+  const at = world();
+  at.arrive("batch", bestEffort);
+  for (let i = 0; i < 20; i++) at.arrive("batch", bestEffort);
+  at.runFor(100_000);
+  assert.deepEqual(
+    at.started.map(({ items, reason }) => [items, reason]),
+    [
+      [1, "fill"],
+      [16, "fill"],
+      [4, "fill"],
+    ],
+  );
+});
+
+test("best-effort work runs in the order of its arrival", () => {
+  const at = world();
+  const requests = Array.from({ length: 40 }, () => at.arrive("batch", bestEffort));
+  at.runFor(200_000);
+  const order = at.started.flatMap(({ ids }) => ids);
+  assert.deepEqual(
+    order,
+    requests.map(({ id }) => id),
+  );
+});
+
+test("fill goes before work that has slack, and behind work that has none", () => {
+  const roomy = world();
+  roomy.arrive("slow", { inUs: 1_000_000 });
+  roomy.arrive("batch", bestEffort);
+  roomy.arrive("tight", { inUs: 500_000 });
+  roomy.runFor(200_000);
+  assert.deepEqual(
+    roomy.started.map(({ model }) => model),
+    ["slow", "batch", "tight"],
+  );
+  const tight = world();
+  tight.arrive("slow", { inUs: 1_000_000 });
+  tight.arrive("batch", bestEffort);
+  tight.arrive("tight", { inUs: 68_000 });
+  tight.runFor(200_000);
+  assert.deepEqual(
+    tight.started.map(({ model }) => model),
+    ["slow", "tight", "batch"],
+  );
+});
+
+test("fill is cut to what the slack holds", () => {
+  const at = world();
+  at.arrive("slow", { inUs: 1_000_000 });
+  for (let i = 0; i < 16; i++) at.arrive("batch", bestEffort);
+  at.arrive("tight", { inUs: 82_000 });
+  at.runFor(60_000);
+  const fill = at.started[1]!;
+  assert.equal(fill.reason, "fill");
+  assert.ok(fill.items < 16, `${fill.items}`);
+  at.runFor(100_000);
+  assert.equal([...at.requests.values()].filter(({ state }) => state === "shed").length, 0);
+});
+
+test("best-effort work expires when nobody waits for it any more", () => {
+  const at = world();
+  at.arrive("slow", { inUs: 1_000_000 });
+  const request = at.arrive("batch", { ...bestEffort, expiresUs: 20_000 });
+  at.runFor(100_000);
+  assert.deepEqual([request.state, request.cause, request.endUs], ["shed", "expired", 20_000]);
+});
+
+/** Twice what the lane can do of `tight`, for a while, with best-effort work waiting all along. */
+function overload(at: World, us: number): void {
+  const waiting: WorldRequest[] = [];
+  for (let t = 0; t < us; t += 500) {
+    while (waiting.length < 32 || waiting[waiting.length - 32]!.state !== "queued")
+      waiting.push(at.arrive("batch", bestEffort));
+    at.arrive("tight", { inUs: 30_000 });
+    at.runFor(500);
+  }
+}
+
+function shareOf(at: World, reasons: readonly string[]): number {
+  let us = 0;
+  for (const plan of at.started) if (reasons.includes(plan.reason)) us += plan.steps[0]!.predictedUs;
+  return us / at.nowUs;
+}
+
+test("in overload best-effort work waits for ever without a share", () => {
+  const at = world(0);
+  overload(at, 3_000_000);
+  assert.ok(shareOf(at, ["fill", "share"]) < 0.02);
+});
+
+test("in overload best-effort work gets the share that it is promised, and not much more", () => {
+  const at = world(0.2);
+  overload(at, 3_000_000);
+  const share = shareOf(at, ["fill", "share"]);
+  assert.ok(share > 0.18 && share < 0.25, `${share}`);
+});
+
+test("a small share is enough for a batch that takes long, in the end", () => {
+  const at = world(0.02);
+  const request = at.arrive("slow", bestEffort);
+  at.runFor(60_000);
+  const next = at.arrive("slow", bestEffort);
+  for (let t = 0; t < 6_000_000; t += 500) {
+    at.arrive("tight", { inUs: 30_000 });
+    at.runFor(500);
+  }
+  assert.equal(request.state, "answered");
+  assert.equal(next.state, "answered");
+});

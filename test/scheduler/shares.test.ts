@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { ModelSpec, SchedulerOptions } from "../../daemon/scheduler/types.ts";
+import { linear, World, type WorldRequest } from "./world.ts";
+
+interface Offer {
+  readonly model: string;
+  readonly everyUs: number;
+  readonly inUs: number;
+  readonly tenant?: string;
+}
+
+/** Runs offered loads side by side for a time; returns the requests of each. */
+function run(world: World, us: number, offers: readonly Offer[]): WorldRequest[][] {
+  const due = offers.map(({ everyUs }) => everyUs);
+  const made: WorldRequest[][] = offers.map(() => []);
+  while (world.nowUs < us) {
+    const at = Math.min(...due);
+    world.runUntil(at);
+    offers.forEach(({ model, everyUs, inUs, tenant = "" }, i) => {
+      if (due[i]! > at) return;
+      due[i] = at + everyUs;
+      made[i]!.push(world.arrive(model, { inUs, tenant }));
+    });
+  }
+  return made;
+}
+
+function onTime(requests: readonly WorldRequest[]): number {
+  const ended = requests.filter(({ state }) => state === "answered" || state === "shed");
+  return (
+    ended.filter(({ endUs, deadlineUs, state }) => state === "answered" && endUs <= deadlineUs!).length / ended.length
+  );
+}
+
+/** A light model that alone fills the device one and a half times, and a heavy one. */
+function contended(options: Partial<SchedulerOptions> = {}, heavy: Partial<ModelSpec> = {}): World {
+  const world = new World({ checkOrder: options.tenantMinShares === undefined, ...options });
+  world.lane("gpu");
+  world.model({ model: "light" }, linear(1000, 2000, 8));
+  world.model({ model: "heavy", ...heavy }, linear(5000, 20_000, 4));
+  return world;
+}
+
+const LIGHT = { model: "light", everyUs: 900, inUs: 40_000 };
+const HEAVY = { model: "heavy", everyUs: 40_000, inUs: 200_000 };
+
+function deviceShare(world: World, model: string): number {
+  let us = 0;
+  for (const plan of world.started) if (plan.model === model) us += plan.steps[0]!.predictedUs;
+  return us / world.nowUs;
+}
+
+test("without a promise the model that costs most for each request goes short in overload", () => {
+  const world = contended();
+  run(world, 5_000_000, [LIGHT, HEAVY]);
+  assert.ok(deviceShare(world, "heavy") < 0.15, `${deviceShare(world, "heavy")}`);
+});
+
+test("a model gets the share that it is promised, even in overload", () => {
+  const world = contended({}, { minShare: 0.3 });
+  run(world, 5_000_000, [LIGHT, HEAVY]);
+  const share = deviceShare(world, "heavy");
+  assert.ok(share > 0.27 && share < 0.4, `${share}`);
+});
+
+test("a promise to a model without work costs the others nothing", () => {
+  const world = contended({}, { minShare: 0.5 });
+  run(world, 2_000_000, [LIGHT]);
+  assert.ok(deviceShare(world, "light") > 0.95);
+});
+
+test("weight draws loss to the models that have less of it", () => {
+  const plain = contended();
+  const weighed = contended({}, { weight: 50 });
+  const [, before] = run(plain, 5_000_000, [LIGHT, HEAVY]);
+  const [, after] = run(weighed, 5_000_000, [LIGHT, HEAVY]);
+  assert.ok(onTime(after!) > onTime(before!) + 0.2, `${onTime(before!)} → ${onTime(after!)}`);
+});
+
+test("fairness brings the models' shares of requests on time together", () => {
+  const gap = (fairness: boolean): number => {
+    const [light, heavy] = run(contended({ fairness }), 10_000_000, [LIGHT, HEAVY]);
+    return Math.abs(onTime(light!) - onTime(heavy!));
+  };
+  assert.ok(gap(true) < gap(false) - 0.1, `${gap(false)} → ${gap(true)}`);
+});
+
+test("a tenant with a promised share is served while another floods the same model", () => {
+  const flood = { ...LIGHT, everyUs: 400, tenant: "flood" };
+  const small = { ...LIGHT, everyUs: 31_700, tenant: "small" };
+  const before = run(contended(), 3_000_000, [flood, small])[1]!;
+  const after = run(contended({ tenantMinShares: { small: 0.3 } }), 3_000_000, [flood, small])[1]!;
+  assert.ok(onTime(before) < 0.8, `${onTime(before)}`);
+  assert.ok(onTime(after) > 0.95, `${onTime(after)}`);
+});
