@@ -80,8 +80,10 @@ test("weight draws loss to the models that have less of it", () => {
 
 test("fairness brings the models' shares of requests on time together", () => {
   const gap = (fairness: boolean): number => {
-    const [light, heavy] = run(contended({ fairness }), 10_000_000, [LIGHT, HEAVY]);
-    return Math.abs(onTime(light!) - onTime(heavy!));
+    const world = contended({ fairness });
+    world.model({ model: "medium" }, linear(2000, 8000, 8));
+    const [light, medium] = run(world, 10_000_000, [LIGHT, { model: "medium", everyUs: 6000, inUs: 80_000 }]);
+    return Math.abs(onTime(light!) - onTime(medium!));
   };
   assert.ok(gap(true) < gap(false) - 0.1, `${gap(false)} → ${gap(true)}`);
 });
