@@ -1,22 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { formatProblem } from "../config/problems.ts";
-import { usesReplicas } from "../cores.ts";
 import type { Device } from "../engine/ports.ts";
 import { RepositoryError } from "../repository/errors.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { ModelRepository, ScanResult } from "../repository/model-repository.ts";
 import type { CatalogEntry, ModelCatalog, ModelLookup, RepositoryAction, RepositoryParameter } from "../rpc/ports.ts";
 import type { ShapeProfiles } from "../scheduler/types.ts";
-import type {
-  LifecycleLogger,
-  LifecycleObserver,
-  LoadedOnLane,
-  LoadedReplicas,
-  ModelHost,
-  ModelLane,
-  ReplicaPool,
-} from "./ports.ts";
-import { effectiveSloUs, needsSameSessions, ServedModel } from "./served-model.ts";
+import { IDLE_CHECK_MS, Placement } from "./placement.ts";
+import type { LifecycleLogger, LifecycleObserver, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
+import { needsSameSessions, type ServedModel } from "./served-model.ts";
 
 export interface LifecycleParts {
   readonly repository: ModelRepository;
@@ -38,15 +30,13 @@ interface LoadFailure {
   readonly reason: string;
 }
 
-/** Nothing tells the lifecycle when a model's last request has ended; it looks at this interval. */
-const IDLE_CHECK_MS = 5;
-
 /**
  * Brings models to lanes and takes them away again, as the repository's contents and operators ask, so that no request
  * is lost: a version that takes over is ready before the one it replaces goes, and one that goes first answers its queue.
  */
 export class Lifecycle implements ModelCatalog {
   readonly #parts: LifecycleParts;
+  readonly #placement: Placement;
   readonly #byKey = new Map<string, ServedModel>();
   /** By name: what requests may ask for, ascending by version. */
   readonly #byName = new Map<string, ServedModel[]>();
@@ -62,6 +52,12 @@ export class Lifecycle implements ModelCatalog {
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
+    this.#placement = new Placement(parts, {
+      doing: (activity) => {
+        this.#activity = activity;
+      },
+      closed: () => this.#closed,
+    });
   }
 
   /** What is being loaded now, in words; null when nothing is. */
@@ -325,9 +321,9 @@ export class Lifecycle implements ModelCatalog {
         this.#forget(before);
         await this.#idle(key);
         host.removeModel(key);
-        await this.#leaveLanes(before);
+        await this.#placement.leave(before);
       }
-      const served = await this.#place(version);
+      const served = await this.#placement.place(version);
       this.#byKey.set(key, served);
       this.#publish(served);
       repository.setState(key, "READY");
@@ -355,90 +351,6 @@ export class Lifecycle implements ModelCatalog {
     this.#parts.logger.info({ model: asked.key, slo_ms: served.sloUs / 1000 }, `${asked.key} has new settings`);
   }
 
-  /** Loads a version where it belongs and announces it to the engine. */
-  async #place(asked: ModelVersion): Promise<ServedModel> {
-    const { lanes, host, replicas, reprofile } = this.#parts;
-    let version = asked;
-    const loaded: [lane: ModelLane, on: LoadedOnLane][] = [];
-    let pool: LoadedReplicas | null = null;
-    let poolProblem: string | null = null;
-    try {
-      if (asked.settings.device !== "cpu") {
-        for (const lane of lanes) {
-          const placed = await this.#placeOn(version, (wanted) => lane.load(wanted, { reprofile }));
-          version = placed.version;
-          loaded.push([lane, placed.on]);
-        }
-      }
-      if (usesReplicas(version, this.#parts.deviceIsCpu)) {
-        this.#activity = `loading ${version.key} on CPU replicas`;
-        const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
-        try {
-          const load = (wanted: ModelVersion) => replicas.load(wanted, sloUs, { reprofile });
-          const placed = await this.#placeOn(version, load);
-          version = placed.version;
-          pool = placed.on;
-        } catch (error) {
-          // Replicas for spill-over are a help that it can do without.
-          if (loaded.length === 0) throw error;
-          poolProblem = `none: ${(error as Error).message}`;
-          this.#parts.logger.warn(
-            { model: asked.key },
-            `${asked.key} has no CPU replicas: ${(error as Error).message}`,
-          );
-        }
-      }
-    } catch (error) {
-      for (const [lane] of loaded) await lane.unload(asked.key);
-      throw error;
-    }
-    const profiles = (loaded[0]?.[1] ?? pool)!.profiles;
-    const served = new ServedModel(asked, version, effectiveSloUs(version, profiles));
-    served.replicaSummary = pool?.summary ?? poolProblem;
-    host.addModel(served.spec());
-    for (const [lane, on] of loaded) {
-      served.lanes.set(lane.lane, on.profiles);
-      host.loaded(lane.lane, version.key, on.profiles);
-      this.#reportCold(version.key, on);
-    }
-    if (pool === null) return served;
-    served.replicaThreads = pool.threadsEach;
-    for (const replica of pool.devices) {
-      served.lanes.set(replica.lane, pool.profiles);
-      served.replicas.add(replica.lane);
-      host.addLane(replica);
-      host.loaded(replica.lane, version.key, pool.profiles);
-    }
-    this.#reportCold(version.key, pool);
-    return served;
-  }
-
-  /** Loads a version, and once more as one without a batch dimension where it turns out to have none. */
-  async #placeOn<T extends LoadedOnLane>(
-    asked: ModelVersion,
-    load: (version: ModelVersion) => Promise<T>,
-  ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
-    const on = await load(asked);
-    if (!asked.batched || on.unbatchedOutputs.length === 0) return { version: asked, on };
-    const version = this.#unbatched(asked, on.unbatchedOutputs);
-    return { version, on: await load(version) };
-  }
-
-  #unbatched(version: ModelVersion, outputs: readonly string[]): ModelVersion {
-    const names = outputs.map((name) => `'${name}'`).join(", ");
-    this.#parts.logger.warn(
-      { model: version.key },
-      `${version.key}: the first dimension of output ${names} is not the batch's, so requests can't share a batch: it runs them one by one`,
-    );
-    return { ...version, batched: false, maxBatchSize: 1, settings: { ...version.settings, buckets: null } };
-  }
-
-  #reportCold(key: string, on: LoadedOnLane): void {
-    for (const { shape, message } of on.coldShapes) {
-      this.#parts.logger.warn({ model: key, shape }, `${key}: shape ${shape} could not be warmed: ${message}`);
-    }
-  }
-
   async #remove(key: string): Promise<void> {
     const { repository, logger, host } = this.#parts;
     const served = this.#byKey.get(key);
@@ -451,32 +363,13 @@ export class Lifecycle implements ModelCatalog {
     await this.#idle(key);
     if (this.#closed) return;
     host.removeModel(key);
-    await this.#leaveLanes(served);
+    await this.#placement.leave(served);
     repository.setState(key, "UNKNOWN");
     logger.info({ model: key }, `${key} is unloaded`);
   }
 
-  async #leaveLanes(served: ServedModel): Promise<void> {
-    const { lanes, host, replicas } = this.#parts;
-    const { key } = served.version;
-    for (const lane of served.replicas) await host.removeLane(lane);
-    if (served.replicas.size > 0) await replicas.unload(key);
-    for (const lane of lanes) {
-      if (!served.lanes.has(lane.lane)) continue;
-      host.unloaded(lane.lane, key);
-      await this.#idleOn(lane.lane, key);
-      await lane.unload(key);
-    }
-    served.lanes.clear();
-    served.replicas.clear();
-  }
-
   async #idle(key: string): Promise<void> {
     while (!this.#closed && !this.#parts.host.isIdle(key)) await delay(IDLE_CHECK_MS);
-  }
-
-  async #idleOn(lane: string, key: string): Promise<void> {
-    while (!this.#closed && this.#parts.host.executes(lane, key)) await delay(IDLE_CHECK_MS);
   }
 
   /** Requests may ask for it from now on. */
