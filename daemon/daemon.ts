@@ -25,7 +25,7 @@ import { ModelRepository } from "./repository/model-repository.ts";
 import { createRpcServer } from "./rpc/server.ts";
 import type { RpcTls } from "./rpc/settings.ts";
 import { createScheduler } from "./scheduler/index.ts";
-import type { SchedulerOptions } from "./scheduler/types.ts";
+import type { Scheduler, SchedulerOptions } from "./scheduler/types.ts";
 import type { DaemonState } from "./status.ts";
 import { daemonStatus } from "./status-page.ts";
 
@@ -54,6 +54,8 @@ export function schedulerOptions(settings: DaemonSettings): SchedulerOptions {
 }
 
 export interface DaemonHooks {
+  /** In place of the daemon's own, for comparisons. */
+  readonly scheduler?: Scheduler;
   /** Told of every step of the scheduler. */
   readonly recorder?: Recorder;
 }

@@ -17,6 +17,8 @@ export interface DaemonOptions {
   /** Where the daemon's output goes. */
   readonly logFile: string;
   readonly readyMs: number;
+  /** Compiled entry in place of the daemon's own; it takes the flags of `serve`. */
+  readonly entry?: string;
   /** Told once for each thing that the daemon says it is doing until it is ready. */
   readonly onActivity?: (activity: string) => void;
 }
@@ -52,11 +54,18 @@ export class DaemonProcess {
    *
    * @throws {DaemonError} where it ends before that, or is not ready in time
    */
-  static async start({ models, flags = [], logFile, readyMs, onActivity }: DaemonOptions): Promise<DaemonProcess> {
+  static async start({
+    models,
+    flags = [],
+    logFile,
+    readyMs,
+    entry = MAIN,
+    onActivity,
+  }: DaemonOptions): Promise<DaemonProcess> {
     // The status is to be had before the daemon says where, so its port is chosen here.
     const httpPort = await freePort();
     const ports = ["--host", HOST, "--grpc-port", "0", "--http-port", String(httpPort)];
-    const args = [MAIN, "--models", models, ...ports, ...flags];
+    const args = [entry, "--models", models, ...ports, ...flags];
     const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", "pipe", "pipe"] });
     // A daemon must not outlive whoever started it here.
     const killChild = (): void => void child.kill("SIGKILL");

@@ -1,0 +1,268 @@
+/** The benchmark's parts, one after the other on one device. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { chooseDevice } from "../../daemon/device/choose-device.ts";
+import { providerText } from "../../daemon/device/provider.ts";
+import type { DaemonStatus } from "../../daemon/status.ts";
+import { addedLatency } from "../budgets/added-latency.ts";
+import type { BudgetLine } from "../budgets/budget.ts";
+import { DaemonProcess } from "../live/daemon-process.ts";
+import { makeSampleModels } from "../live/sample-models.ts";
+import { type Gaps, gapsIn, readLog } from "./gaps.ts";
+import { measureLoad, searchLiveCapacity } from "./measure.ts";
+import { type BenchModel, benchModels, writeBenchRepository } from "./models.ts";
+import { bestRoundRobin, predictCapacity, predictLoad } from "./predict.ts";
+import type {
+  AloneResult,
+  CapacityFigures,
+  GpuBenchResult,
+  LoadFigures,
+  RoundRobinResult,
+  SetResult,
+} from "./result.ts";
+import { bestFiller, type Points, pointsOf, type Workload, workload } from "./workload.ts";
+
+export const SECTIONS = ["latency", "three", "six", "alone", "round-robin"] as const;
+export type Section = (typeof SECTIONS)[number];
+
+export interface BenchOptions {
+  readonly device: string;
+  readonly allowSoftwareGpu: boolean;
+  readonly sections: ReadonlySet<Section>;
+  readonly warmupS: number;
+  readonly measureS: number;
+  /** Loads of each capacity search. */
+  readonly steps: number;
+  readonly say: (line: string) => void;
+}
+
+export type Measured = Omit<GpuBenchResult, "date" | "command" | "commit" | "cpu" | "cores" | "node">;
+
+const READY_MS = 300_000;
+const LOADED_SHARE = 0.8;
+/** The decision log reaches the file within a second. */
+const LOG_DELAY_MS = 1200;
+const POLICY_DAEMON: string = fileURLToPath(new URL("./policy-daemon.js", import.meta.url));
+/** Models whose items all have one shape, as the measurement of added latency wants them. */
+const ONE_SHAPE: ReadonlySet<string> = new Set(["digits", "ranker", "resnet18"]);
+
+export async function runGpuBench(
+  options: BenchOptions,
+): Promise<{ readonly measured: Measured; readonly scenarios: ReadonlyMap<string, unknown> }> {
+  const { say } = options;
+  await makeSampleModels(say);
+  const { provider } = await chooseDevice(options.device, { allowSoftwareGpu: options.allowSoftwareGpu });
+  const models = benchModels(provider.name !== "cpu");
+  const folder = mkdtempSync(path.join(tmpdir(), "slackline-gpu-"));
+  try {
+    writeBenchRepository(path.join(folder, "models"), models);
+    return await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+interface MeasuredSet {
+  readonly set: Omit<SetResult, "round_robin">;
+  readonly workload: Workload;
+}
+
+class GpuBench {
+  readonly #options: BenchOptions;
+  readonly #models: readonly BenchModel[];
+  readonly #folder: string;
+  readonly #leftOut: string[] = [];
+  #profiles: ReadonlyMap<string, Points> = new Map();
+
+  constructor(options: BenchOptions, models: readonly BenchModel[], folder: string) {
+    this.#options = options;
+    this.#models = models;
+    this.#folder = folder;
+  }
+
+  async run(): Promise<{ measured: Measured; scenarios: Map<string, unknown> }> {
+    const { sections, say } = this.#options;
+    say("daemon: loading and profiling");
+    const began = performance.now();
+    const daemon = await this.#start("slackline", []);
+    const readyS = (performance.now() - began) / 1000;
+    const sets = new Map<string, MeasuredSet>();
+    let status: DaemonStatus;
+    let latency: BudgetLine[] = [];
+    let alone: AloneResult | null = null;
+    try {
+      status = await daemon.status();
+      this.#profiles = new Map(status.models.map((model) => [model.name, pointsOf(model)]));
+      if (sections.has("latency")) latency = await this.#latency(daemon, status);
+      for (const [name, count] of [
+        ["three", 3],
+        ["six", 6],
+      ] as const) {
+        if (sections.has(name)) sets.set(name, await this.#set(daemon, name, this.#models.slice(0, count)));
+      }
+      const three = sets.get("three");
+      if (sections.has("alone") && three !== undefined) alone = await this.#alone(daemon, three.set.capacity);
+      else if (sections.has("alone")) this.#leftOut.push("alone: needs the section three");
+    } finally {
+      await daemon.stop();
+    }
+    const roundRobin = sections.has("round-robin") ? await this.#roundRobin(sets) : new Map<string, RoundRobinResult>();
+    const results = [...sets].map(([name, { set }]): [string, SetResult] => [
+      name,
+      { ...set, round_robin: roundRobin.get(name) ?? null },
+    ]);
+    for (const section of SECTIONS) if (!sections.has(section)) this.#leftOut.push(`${section}: not asked for`);
+    return {
+      measured: {
+        device: status.device,
+        loaded_share: LOADED_SHARE,
+        profiles_ms: Object.fromEntries(this.#profiles),
+        ready_s: readyS,
+        added_latency: latency,
+        sets: Object.fromEntries(results),
+        alone,
+        left_out: this.#leftOut,
+      },
+      scenarios: new Map(
+        [...sets].map(
+          ([
+            name,
+            {
+              workload: { scenario },
+            },
+          ]) => [name, scenario],
+        ),
+      ),
+    };
+  }
+
+  #start(name: string, flags: readonly string[], entry?: string): Promise<DaemonProcess> {
+    const { device, allowSoftwareGpu, say } = this.#options;
+    return DaemonProcess.start({
+      models: path.join(this.#folder, "models"),
+      flags: [
+        ...["--device", device, ...(allowSoftwareGpu ? ["--allow-software-gpu"] : [])],
+        // The first daemon measures; the second is to plan with the very same profiles.
+        ...["--profile-cache", path.join(this.#folder, "profiles")],
+        ...["--decision-log", path.join(this.#folder, `${name}.log`)],
+        ...flags,
+      ],
+      logFile: path.join(this.#folder, `${name}.txt`),
+      readyMs: READY_MS,
+      onActivity: say,
+      ...(entry === undefined ? {} : { entry }),
+    });
+  }
+
+  async #latency(daemon: DaemonProcess, status: DaemonStatus): Promise<BudgetLine[]> {
+    this.#options.say("added latency of an idle daemon");
+    const models = this.#models.filter(({ name, sample }) => ONE_SHAPE.has(sample) && name === sample);
+    const files = models.map(({ name }) => ({
+      name,
+      file: path.join(this.#folder, "models", name, "1", "model.onnx"),
+    }));
+    return await addedLatency(daemon.grpcAddress, status, files);
+  }
+
+  #workload(name: string, models: readonly BenchModel[], fill?: string): Workload {
+    const { warmupS, measureS } = this.#options;
+    return workload(models, this.#profiles, { name, warmupS, measureS, ...(fill === undefined ? {} : { fill }) });
+  }
+
+  async #set(daemon: DaemonProcess, name: string, models: readonly BenchModel[]): Promise<MeasuredSet> {
+    const plain = this.#workload(name, models);
+    const fillModel = bestFiller(models, this.#profiles);
+    const filling = this.#workload(`${name}, filled`, models, fillModel);
+    const capacity = await this.#capacity(daemon, plain, `${name} models`);
+    const scale = LOADED_SHARE * (capacity.scale > 0 ? capacity.scale : 0.1);
+    this.#options.say(`${name} models at ${LOADED_SHARE} of that, then with best-effort work of ${fillModel}`);
+    const loaded = await measureLoad(daemon, plain.scenario, scale);
+    const { filled, gaps } = await this.#filled(daemon, filling, scale);
+    return {
+      workload: plain,
+      set: {
+        models: models.map((model) => model.name),
+        device_share_at_scale_1: plain.deviceShare,
+        capacity,
+        loaded,
+        filled,
+        fill_model: fillModel,
+        gaps,
+        simulated: {
+          capacity_scale: predictCapacity(plain.scenario),
+          loaded: predictLoad(plain.scenario, scale),
+          filled: predictLoad(filling.scenario, scale),
+        },
+      },
+    };
+  }
+
+  async #filled(
+    daemon: DaemonProcess,
+    { scenario }: Workload,
+    scale: number,
+  ): Promise<{ filled: LoadFigures; gaps: Gaps | null }> {
+    const before = (await daemon.status()).now_us;
+    const filled = await measureLoad(daemon, scenario, scale);
+    const warmUs = before + scenario.warmup_s * 1e6;
+    await sleep(LOG_DELAY_MS);
+    const log = readLog(path.join(this.#folder, "slackline.log"));
+    return { filled, gaps: gapsIn(log, warmUs, warmUs + scenario.measure_s * 1e6) };
+  }
+
+  async #capacity(daemon: DaemonProcess, { scenario, deviceShare }: Workload, what: string): Promise<CapacityFigures> {
+    const { say, steps } = this.#options;
+    const found = await searchLiveCapacity(
+      async (scale) => {
+        const figures = await measureLoad(daemon, scenario, scale);
+        const doubt = figures.valid ? "" : ", the generator could not follow";
+        say(`${what} at scale ${scale}: ${(100 * figures.attainment).toFixed(1)} % on time${doubt}`);
+        return figures;
+      },
+      deviceShare,
+      steps,
+    );
+    say(`${what}: capacity at scale ${found.scale}, ${found.per_s.toFixed(0)} requests/s`);
+    return found;
+  }
+
+  /** Each of the three models by itself, as if the device were its own. */
+  async #alone(daemon: DaemonProcess, shared: CapacityFigures): Promise<AloneResult> {
+    const capacity: Record<string, CapacityFigures> = {};
+    let slices = 0;
+    let devices = 0;
+    for (const model of this.#models.slice(0, 3)) {
+      const own = this.#workload(`${model.name} alone`, [model]);
+      const found = await this.#capacity(daemon, own, `${model.name} alone`);
+      capacity[model.name] = found;
+      // In rates of the shared scenario, in which the model has its own rate and not the whole device.
+      const rateAlone = own.scenario.models[0]!.arrivals!.rate_per_s * found.scale;
+      const rateShared = this.#workload("three", this.#models.slice(0, 3)).scenario.models.find(
+        ({ name }) => name === model.name,
+      )!.arrivals!.rate_per_s;
+      slices += rateAlone > 0 ? rateShared / rateAlone : Number.POSITIVE_INFINITY;
+      devices += rateAlone > 0 ? Math.max(1, Math.ceil((rateShared * shared.scale) / rateAlone)) : 1;
+    }
+    return { capacity, slices_scale: 1 / slices, devices_needed: devices };
+  }
+
+  async #roundRobin(sets: ReadonlyMap<string, MeasuredSet>): Promise<Map<string, RoundRobinResult>> {
+    const results = new Map<string, RoundRobinResult>();
+    for (const [name, { set, workload: load }] of sets) {
+      const policy = bestRoundRobin(load.scenario, set.loaded.scale);
+      this.#options.say(`round robin for ${name} models: ${policy}`);
+      const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
+      try {
+        const capacity = await this.#capacity(daemon, load, `${name} models, round robin`);
+        const loaded = await measureLoad(daemon, load.scenario, set.loaded.scale);
+        results.set(name, { policy, capacity, loaded });
+      } finally {
+        await daemon.stop();
+      }
+    }
+    return results;
+  }
+}
