@@ -84,20 +84,22 @@ test("a version that is executing each time its lane crashes is given up, and th
   const repository = temporaryFolder();
   writeModelFiles(repository.dir, "boulder", { "1/model.onnx": addOne(4) });
   writeModelFiles(repository.dir, "bystander", { "1/model.onnx": addOne(4), "config.yaml": "slo_ms: 60000\n" });
-  const { "1/model.onnx": model, "config.yaml": config } = boulderFiles();
+  const { "1/model.onnx": model, "config.yaml": config } = boulderFiles(500);
   writeModelFiles(repository.dir, "boulder", { "2/model.onnx": model!, "config.yaml": config! });
   const live = await startLiveDaemon(repository.dir, ["--model-control", "explicit", "--load-models", "bystander"]);
   try {
     await live.client.loadModel("boulder");
-    for (let crash = 1; crash <= 3; crash++) {
-      await until("it is there", () => live.client.modelReady("boulder", { version: 2 }));
+    const ready = (version: number) => live.client.modelReady("boulder", { version });
+    // An execution that ends just before the kill does not count against it: then it takes another round.
+    for (let kills = 1; ; kills++) {
+      await until("one of them is there", async () => (await ready(2)) || (await ready(1)));
+      if (await ready(1)) break;
       const boulder = await roll(live);
       process.kill((await live.status()).lanes[0]!.pid!, "SIGKILL");
       await boulder.done;
-      await until("the lane is back", async () => (await live.status()).lanes[0]!.restarts === crash);
+      await until("the lane is back", async () => (await live.status()).lanes[0]!.restarts === kills);
     }
     const x = tensor.float32([1, 4], new Float32Array(4));
-    await until("version 1 takes over", () => live.client.modelReady("boulder", { version: 1 }));
     assert.equal((await live.client.infer("boulder", { x })).version, "1");
     assert.equal((await live.client.infer("bystander", { x })).version, "1");
     const given = (await live.client.repositoryIndex()).find(

@@ -6,10 +6,10 @@ import { type LiveDaemon, type ModelFiles, until } from "./live-daemon.ts";
 const WIDTH = 1024;
 const ITEMS = 32;
 
-/** One bucket, so that warming and measuring it takes two executions. */
-export function boulderFiles(): ModelFiles {
+/** One bucket, so that warming and measuring it takes few executions. */
+export function boulderFiles(layers: number = 1600): ModelFiles {
   return {
-    "1/model.onnx": slow({ layers: 1600, width: WIDTH }),
+    "1/model.onnx": slow({ layers, width: WIDTH }),
     "config.yaml": `max_batch_size: ${ITEMS}\nbuckets: [${ITEMS}]\nslo_ms: 60000\nthreads: 1\ndevice: gpu\n`,
   };
 }
