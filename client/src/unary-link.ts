@@ -5,6 +5,7 @@ import { SlacklineError } from "./errors.ts";
 import { fromUnaryError } from "./failures.ts";
 import type { InferCall } from "./infer-call.ts";
 import { deadlineParameters, type Link, type LinkEvents } from "./link.ts";
+import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import { decodeInferResponse, type WireResponse } from "./wire/response.ts";
 
@@ -53,8 +54,12 @@ export class UnaryLink implements Link {
     const done = (error: ServiceError | null, answer?: Buffer): void => {
       if (!this.#outstanding.delete(call)) return;
       call.link = null;
-      if (error !== null) this.#events.failed(call, fromUnaryError(error), this);
-      else this.#answered(call, answer!);
+      if (error !== null) {
+        this.#events.failed(call, fromUnaryError(error), this);
+        return;
+      }
+      giveBuffer(message);
+      this.#answered(call, answer!);
     };
     call.link = this;
     const { metadata } = call.settings;
