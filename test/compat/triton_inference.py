@@ -303,12 +303,28 @@ with check("client_timeout ends a call that takes longer"):
     assert_same(client.infer("slow", [vector(slow_input)], client_timeout=60).as_numpy("y"), slow_input)
     infer_fails("DEADLINE_EXCEEDED", model="slow", inputs=[vector(slow_input)], client_timeout=0.002)
 
+with check("stream_timeout ends a stream"):
+    answers = queue.Queue()
+    with triton.InferenceServerClient(TARGET) as streaming:
+        streaming.start_stream(lambda result, error: answers.put((result, error)), stream_timeout=0.5)
+        streaming.async_stream_infer("identity_fp32", [vector([[1, 2]])])
+        result, error = answers.get(timeout=WAIT_S)
+        assert error is None, error
+        result, error = answers.get(timeout=WAIT_S)
+        assert_error(error, "DEADLINE_EXCEEDED")
+
 with check("the timeout argument and deadline_ms are deadlines, the server's answer to a missed one says why"):
     infer_fails("DEADLINE_EXCEEDED", "deadline", model="slow", inputs=[vector(slow_input)], timeout=1000)
     infer_fails("DEADLINE_EXCEEDED", "deadline", model="slow", inputs=[vector(slow_input)], parameters={"deadline_ms": 1})
 
-with check("parameters: priority is taken, timings come when asked for"):
-    result = client.infer("identity_fp32", [vector([[1, 2]])], priority=1, parameters={"slackline_timings": True})
+with check("priority is taken, timings come when asked for, headers name a tenant"):
+    result = client.infer(
+        "identity_fp32",
+        [vector([[1, 2]])],
+        priority=1,
+        parameters={"slackline_timings": True, "best_effort": True},
+        headers={"slackline-tenant": "compat"},
+    )
     told = result.get_response().parameters
     assert told["slackline_batch_items"].int64_param >= 1, told
 
