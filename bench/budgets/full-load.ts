@@ -18,7 +18,7 @@ const FULL_SCALE = 2;
 /** Shorter executions are bound by what happens around them. */
 const LONG_EXECUTION_MS = 5;
 
-interface Reply {
+export interface Reply {
   /** Milliseconds, on `performance.now()`. */
   readonly at: number;
   readonly model: string;
@@ -107,7 +107,7 @@ export async function idleGaps(daemon: DaemonProcess): Promise<BudgetLine[]> {
 }
 
 /** Between the first and the last reply, with the queue never empty: time in which no run call was executing. */
-function gaps(replies: readonly Reply[]): { gapShare: number; executions: number; meanMs: number } {
+export function gaps(replies: readonly Reply[]): { gapShare: number; executions: number; meanMs: number } {
   const first = replies[0]?.at ?? 0;
   // Replies of one batch come within moments; the first batch ended when its first reply came.
   const firstBatch = replies[0]?.timings;

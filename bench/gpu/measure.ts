@@ -1,6 +1,7 @@
 /** One load on a running daemon, and the search for the largest that it carries. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fetchRatios, ratioShare } from "../budgets/execution-ratio.ts";
+import { gaps, type Reply } from "../budgets/full-load.ts";
 import type { DaemonProcess } from "../live/daemon-process.ts";
 import { loadTest } from "../load/load-test.ts";
 import type { Scenario } from "../scenario/schema.ts";
@@ -10,9 +11,6 @@ import type { CapacityFigures, LoadFigures } from "./result.ts";
 
 /** Of the shortest SLO: a generator that lags more decides itself who is late. */
 const LAG_SHARE_MAX = 0.25;
-/** More of the device than there is: beyond it no capacity can lie. */
-const DEVICE_SHARE_MAX = 1.3;
-const SCALE_MAX = 10;
 
 export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, scale: number): Promise<LoadFigures> {
   const gpu = new GpuSampler();
@@ -20,6 +18,7 @@ export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, sca
     await gpu.start();
     return fetchRatios(daemon.httpAddress);
   });
+  const replies: Reply[] = [];
   const { result } = await loadTest({
     scenario,
     plan: { scale },
@@ -27,8 +26,13 @@ export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, sca
     statusAddress: daemon.httpAddress,
     transport: "stream",
     lagMsMax: LAG_SHARE_MAX * Math.min(...scenario.models.map((model) => model.slo_ms)),
+    onOutcome: ({ model, items }, outcome) => {
+      if (outcome.type !== "answered" || outcome.timings === null) return;
+      replies.push({ at: performance.now(), model, items, timings: outcome.timings });
+    },
   });
   const before = await warm;
+  const { gapShare, executions, meanMs } = gaps(replies);
   const used = gpu.stop();
   const after = await fetchRatios(daemon.httpAddress);
   const within = (low: number, high: number): number | null => {
@@ -50,24 +54,25 @@ export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, sca
     best_effort_share: device?.best_effort_share ?? 0,
     predicted_within_10: within(0.9, 1.1),
     predicted_within_25: within(0.75, 1.25),
+    runtime: { executions, execution_ms_mean: meanMs, outside_share: gapShare },
     gpu: used,
     valid: result.valid,
   };
 }
 
 /**
- * @param deviceShare of the device that scale 1 asks for
+ * @param scaleMax where the range ends
  * @param steps loads, each halving what is left of the range
  */
 export async function searchLiveCapacity(
   measure: (scale: number) => Promise<LoadFigures>,
-  deviceShare: number,
+  scaleMax: number,
   steps: number,
 ): Promise<CapacityFigures> {
   const probes: LoadFigures[] = [];
   let low: LoadFigures | null = null;
   let lowScale = 0;
-  let highScale = Math.min(SCALE_MAX, DEVICE_SHARE_MAX / deviceShare);
+  let highScale = scaleMax;
   let limit: CapacityFigures["limit"] = "range";
   for (let step = 0; step < steps; step++) {
     const scale = Math.round(((lowScale + highScale) / 2) * 1000) / 1000;

@@ -2,9 +2,16 @@
 import type { DaemonStatus } from "../../daemon/status.ts";
 import type { BudgetLine } from "../budgets/budget.ts";
 import type { Percentiles } from "../load/recorder.ts";
-import type { Gaps } from "./gaps.ts";
 import type { GpuUse } from "./gpu-sampler.ts";
 import type { Points } from "./workload.ts";
+
+/** From the replies' timings; warm-up included. */
+export interface RuntimeFigures {
+  readonly executions: number;
+  readonly execution_ms_mean: number;
+  /** Share of the time in which no call of the runtime was executing. */
+  readonly outside_share: number;
+}
 
 /** One load on one daemon. */
 export interface LoadFigures {
@@ -21,6 +28,7 @@ export interface LoadFigures {
   /** Executions within 10 % and 25 % of their prediction; null where nothing was counted. */
   readonly predicted_within_10: number | null;
   readonly predicted_within_25: number | null;
+  readonly runtime: RuntimeFigures;
   readonly gpu: GpuUse | null;
   /** False where the load generator could not keep to its schedule. */
   readonly valid: boolean;
@@ -43,11 +51,9 @@ export interface SetResult {
   readonly capacity: CapacityFigures;
   /** At the share of the capacity that `loaded_share` names. */
   readonly loaded: LoadFigures;
-  /** The same with best-effort work of `fill_model` in all slack. */
+  /** The same with best-effort work of `fill_model` in all slack: its queue is never empty, and the device should never idle. */
   readonly filled: LoadFigures;
   readonly fill_model: string;
-  /** While it was filled: the queue never empty. */
-  readonly gaps: Gaps | null;
   /** The simulator's account of the same scenarios. */
   readonly simulated: {
     readonly capacity_scale: number;

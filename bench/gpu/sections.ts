@@ -2,7 +2,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chooseDevice } from "../../daemon/device/choose-device.ts";
 import { providerText } from "../../daemon/device/provider.ts";
@@ -11,19 +10,20 @@ import { addedLatency } from "../budgets/added-latency.ts";
 import type { BudgetLine } from "../budgets/budget.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels } from "../live/sample-models.ts";
-import { type Gaps, gapsIn, readLog } from "./gaps.ts";
 import { measureLoad, searchLiveCapacity } from "./measure.ts";
 import { type BenchModel, benchModels, writeBenchRepository } from "./models.ts";
 import { bestRoundRobin, predictCapacity, predictLoad } from "./predict.ts";
-import type {
-  AloneResult,
-  CapacityFigures,
-  GpuBenchResult,
-  LoadFigures,
-  RoundRobinResult,
-  SetResult,
-} from "./result.ts";
-import { bestFiller, type Points, pointsOf, type Workload, workload } from "./workload.ts";
+import type { AloneResult, CapacityFigures, GpuBenchResult, RoundRobinResult, SetResult } from "./result.ts";
+import {
+  bestFiller,
+  MANY_CORES,
+  type Points,
+  pointsOf,
+  SHARED_CORES,
+  type WireLimits,
+  type Workload,
+  workload,
+} from "./workload.ts";
 
 export const SECTIONS = ["latency", "three", "six", "alone", "round-robin"] as const;
 export type Section = (typeof SECTIONS)[number];
@@ -43,8 +43,8 @@ export type Measured = Omit<GpuBenchResult, "date" | "command" | "commit" | "cpu
 
 const READY_MS = 300_000;
 const LOADED_SHARE = 0.8;
-/** The decision log reaches the file within a second. */
-const LOG_DELAY_MS = 1200;
+/** The round-robin settings are chosen where the shared device is about to fail: below that all do well. */
+const CHOICE_SHARE = 1.25;
 const POLICY_DAEMON: string = fileURLToPath(new URL("./policy-daemon.js", import.meta.url));
 /** Models whose items all have one shape, as the measurement of added latency wants them. */
 const ONE_SHAPE: ReadonlySet<string> = new Set(["digits", "ranker", "resnet18"]);
@@ -75,12 +75,14 @@ class GpuBench {
   readonly #models: readonly BenchModel[];
   readonly #folder: string;
   readonly #leftOut: string[] = [];
+  readonly #limits: WireLimits;
   #profiles: ReadonlyMap<string, Points> = new Map();
 
   constructor(options: BenchOptions, models: readonly BenchModel[], folder: string) {
     this.#options = options;
     this.#models = models;
     this.#folder = folder;
+    this.#limits = options.device === "cpu" ? SHARED_CORES : MANY_CORES;
   }
 
   async run(): Promise<{ measured: Measured; scenarios: Map<string, unknown> }> {
@@ -145,9 +147,8 @@ class GpuBench {
       models: path.join(this.#folder, "models"),
       flags: [
         ...["--device", device, ...(allowSoftwareGpu ? ["--allow-software-gpu"] : [])],
-        // The first daemon measures; the second is to plan with the very same profiles.
+        // Later daemons start from what the first one measured.
         ...["--profile-cache", path.join(this.#folder, "profiles")],
-        ...["--decision-log", path.join(this.#folder, `${name}.log`)],
         ...flags,
       ],
       logFile: path.join(this.#folder, `${name}.txt`),
@@ -169,7 +170,13 @@ class GpuBench {
 
   #workload(name: string, models: readonly BenchModel[], fill?: string): Workload {
     const { warmupS, measureS } = this.#options;
-    return workload(models, this.#profiles, { name, warmupS, measureS, ...(fill === undefined ? {} : { fill }) });
+    return workload(models, this.#profiles, {
+      name,
+      warmupS,
+      measureS,
+      limits: this.#limits,
+      ...(fill === undefined ? {} : { fill }),
+    });
   }
 
   async #set(daemon: DaemonProcess, name: string, models: readonly BenchModel[]): Promise<MeasuredSet> {
@@ -180,7 +187,7 @@ class GpuBench {
     const scale = LOADED_SHARE * (capacity.scale > 0 ? capacity.scale : 0.1);
     this.#options.say(`${name} models at ${LOADED_SHARE} of that, then with best-effort work of ${fillModel}`);
     const loaded = await measureLoad(daemon, plain.scenario, scale);
-    const { filled, gaps } = await this.#filled(daemon, filling, scale);
+    const filled = await measureLoad(daemon, filling.scenario, scale);
     return {
       workload: plain,
       set: {
@@ -190,7 +197,6 @@ class GpuBench {
         loaded,
         filled,
         fill_model: fillModel,
-        gaps,
         simulated: {
           capacity_scale: predictCapacity(plain.scenario),
           loaded: predictLoad(plain.scenario, scale),
@@ -200,20 +206,7 @@ class GpuBench {
     };
   }
 
-  async #filled(
-    daemon: DaemonProcess,
-    { scenario }: Workload,
-    scale: number,
-  ): Promise<{ filled: LoadFigures; gaps: Gaps | null }> {
-    const before = (await daemon.status()).now_us;
-    const filled = await measureLoad(daemon, scenario, scale);
-    const warmUs = before + scenario.warmup_s * 1e6;
-    await sleep(LOG_DELAY_MS);
-    const log = readLog(path.join(this.#folder, "slackline.log"));
-    return { filled, gaps: gapsIn(log, warmUs, warmUs + scenario.measure_s * 1e6) };
-  }
-
-  async #capacity(daemon: DaemonProcess, { scenario, deviceShare }: Workload, what: string): Promise<CapacityFigures> {
+  async #capacity(daemon: DaemonProcess, { scenario, scaleMax }: Workload, what: string): Promise<CapacityFigures> {
     const { say, steps } = this.#options;
     const found = await searchLiveCapacity(
       async (scale) => {
@@ -222,7 +215,7 @@ class GpuBench {
         say(`${what} at scale ${scale}: ${(100 * figures.attainment).toFixed(1)} % on time${doubt}`);
         return figures;
       },
-      deviceShare,
+      scaleMax,
       steps,
     );
     say(`${what}: capacity at scale ${found.scale}, ${found.per_s.toFixed(0)} requests/s`);
@@ -252,7 +245,7 @@ class GpuBench {
   async #roundRobin(sets: ReadonlyMap<string, MeasuredSet>): Promise<Map<string, RoundRobinResult>> {
     const results = new Map<string, RoundRobinResult>();
     for (const [name, { set, workload: load }] of sets) {
-      const policy = bestRoundRobin(load.scenario, set.loaded.scale);
+      const policy = bestRoundRobin(load.scenario, (CHOICE_SHARE * set.loaded.scale) / LOADED_SHARE);
       this.#options.say(`round robin for ${name} models: ${policy}`);
       const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
       try {

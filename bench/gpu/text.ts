@@ -50,17 +50,14 @@ export function capacityText({ scale, per_s, limit }: CapacityFigures): string {
 
 /** Sentences on one set of models. */
 export function setLines(set: SetResult): string[] {
-  const { capacity, gaps, simulated, round_robin, filled } = set;
+  const { capacity, simulated, round_robin, filled } = set;
+  const { executions, execution_ms_mean, outside_share } = filled.runtime;
   const lines = [
     `Models: ${set.models.join(", ")}. Scale 1 asks for ${percent(set.device_share_at_scale_1)} of the device at the best batch sizes.`,
     `Capacity (99 % on time): ${capacityText(capacity)}; simulated: scale ${simulated.capacity_scale.toFixed(3)}.`,
     `Simulated at the same loads: loaded ${percent(simulated.loaded.attainment)} on time, p99 ${milliseconds(simulated.loaded.latency_ms_p99)}, busy ${percent(simulated.loaded.device_busy_share)}; filled ${percent(simulated.filled.attainment)} on time, ${figure(simulated.filled.best_effort_items_per_s)} best-effort items/s (live ${figure(filled.best_effort_items_per_s)}).`,
+    `Idle gaps with work queued (filled): ${percent(outside_share)} of the time outside the runtime, ${figure(((outside_share * execution_ms_mean) / (1 - outside_share)) * 1000)} µs beside each of ${figure(executions)} executions of ${milliseconds(execution_ms_mean)}.`,
   ];
-  if (gaps !== null) {
-    lines.push(
-      `Gaps between executions while work was queued: median ${figure(gaps.gap_us.p50)} µs, p99 ${figure(gaps.gap_us.p99)} µs, ${percent(gaps.idle_share)} of the time, over ${figure(gaps.executions)} executions of ${milliseconds(gaps.execution_ms_mean)}.`,
-    );
-  }
   if (round_robin !== null) {
     lines.push(`Round robin (${round_robin.policy}), capacity: ${capacityText(round_robin.capacity)}.`);
     if (round_robin.capacity.scale > 0) {

@@ -9,15 +9,28 @@ export interface WorkloadOptions {
   readonly name: string;
   readonly warmupS: number;
   readonly measureS: number;
+  readonly limits: WireLimits;
   /** Name of a model that also gets a best-effort backlog that never ends. */
   readonly fill?: string;
 }
 
-/** Below this the daemon's and the caller's own work on the wire decides whether an answer is on time. */
-const SLO_MS_MIN = 20;
-/** What one caller and one daemon move over gRPC at scale 1 without becoming what is measured. */
-const BYTES_PER_S_MAX = 60e6;
-const REQUESTS_PER_S_MAX = 4000;
+/** What one caller and one daemon can do over gRPC without becoming what is measured. */
+export interface WireLimits {
+  /** At scale 1, all models together. */
+  readonly bytesPerSMax: number;
+  readonly requestsPerSMax: number;
+  /** With less, the daemon's and the caller's own work decides whether an answer is on time. */
+  readonly sloMsMin: number;
+}
+
+/** For a GPU's host with cores to spare. */
+export const MANY_CORES: WireLimits = { bytesPerSMax: 60e6, requestsPerSMax: 2000, sloMsMin: 20 };
+/** For a processor that executes the models too. */
+export const SHARED_CORES: WireLimits = { bytesPerSMax: 20e6, requestsPerSMax: 300, sloMsMin: 80 };
+
+/** More of the device than there is, and more messages than the wire carries: no capacity lies beyond. */
+const DEVICE_SHARE_MAX = 1.3;
+const REQUESTS_FACTOR_MAX = 2.5;
 
 /** The profile that the daemon measured, made monotone for the scenario format. */
 export function pointsOf(status: ModelStatus): Points {
@@ -32,6 +45,8 @@ export interface Workload {
   readonly scenario: Scenario;
   /** Share of the device that scale 1 asks for at the best batch sizes; less than 1 where the wire sets the limit. */
   readonly deviceShare: number;
+  /** Where to end a search for the capacity. */
+  readonly scaleMax: number;
 }
 
 /**
@@ -44,14 +59,15 @@ export function workload(
   profiles: ReadonlyMap<string, Points>,
   options: WorkloadOptions,
 ): Workload {
+  const { bytesPerSMax, requestsPerSMax, sloMsMin } = options.limits;
   const lines = models.map((model) => {
     const points = profiles.get(model.name) ?? [];
     const largest = points.at(-1);
     if (largest === undefined) throw new Error(`${model.name} has no profile`);
     const msPerItem = largest[1] / largest[0];
     const ratePerS = 1000 / models.length / (msPerItem * model.items);
-    const withinBytes = BYTES_PER_S_MAX / models.length / model.requestBytes;
-    const rate = Math.min(ratePerS, withinBytes, REQUESTS_PER_S_MAX / models.length);
+    const withinBytes = bytesPerSMax / models.length / model.requestBytes;
+    const rate = Math.min(ratePerS, withinBytes, requestsPerSMax / models.length);
     return { model, points, largest, msPerItem, rate };
   });
   const scenario = {
@@ -64,17 +80,23 @@ export function workload(
     models: lines.map(({ model, points, largest, rate }) => ({
       name: model.name,
       max_batch: largest[0],
-      slo_ms: Math.round(Math.max(SLO_MS_MIN, model.sloFactor * largest[1])),
+      slo_ms: Math.round(Math.max(sloMsMin, model.sloFactor * largest[1])),
       items: model.items,
       ...(model.shapes === undefined ? {} : { shapes: model.shapes }),
       profile: { points_ms: points },
-      arrivals: { process: "poisson", rate_per_s: Math.round(rate * 100) / 100 },
+      arrivals: { process: "poisson", rate_per_s: Math.max(0.01, Math.floor(rate * 100) / 100) },
     })),
     best_effort: options.fill === undefined ? [] : [{ model: options.fill, backlog: "infinite" }],
   };
+  const deviceShare = lines.reduce(
+    (sum, { model, msPerItem, rate }) => sum + (rate * model.items * msPerItem) / 1000,
+    0,
+  );
+  const totalPerS = lines.reduce((sum, { rate }) => sum + rate, 0);
   return {
     scenario: parseScenario(scenario, options.name),
-    deviceShare: lines.reduce((sum, { model, msPerItem, rate }) => sum + (rate * model.items * msPerItem) / 1000, 0),
+    deviceShare,
+    scaleMax: Math.min(DEVICE_SHARE_MAX / deviceShare, (REQUESTS_FACTOR_MAX * requestsPerSMax) / totalPerS),
   };
 }
 
