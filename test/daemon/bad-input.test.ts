@@ -29,7 +29,7 @@ describe("bad input to a live daemon", () => {
     writeModelFiles(repository.dir, "boulder", boulderFiles());
     const fails = "max_batch_size: 8\nbuckets: [1, 8]\nslo_ms: 60000\n";
     writeModelFiles(repository.dir, "fails", { "1/model.onnx": failsAtRun(), "config.yaml": fails });
-    live = await startLiveDaemon(repository.dir, ["--message-bytes-max", String(1 << 20)]);
+    live = await startLiveDaemon(repository.dir, ["--message-bytes-max", String(1 << 22)]);
   });
   after(async () => {
     await live?.stop();
@@ -82,9 +82,9 @@ describe("bad input to a live daemon", () => {
   });
 
   test("a message beyond the limit is refused, and the connection survives", async () => {
-    const failure = failed(await infer(live.raw, vectorRequest({ raw_input_contents: [Buffer.alloc(2 << 20)] })));
+    const failure = failed(await infer(live.raw, vectorRequest({ raw_input_contents: [Buffer.alloc(5 << 20)] })));
     assert.equal(failure.code, "RESOURCE_EXHAUSTED");
-    assert.match(failure.message, /1048576/);
+    assert.match(failure.message, /4194304/);
     await servesOn();
   });
 

@@ -84,7 +84,7 @@ test("a version that is executing each time its lane crashes is given up, and th
   const repository = temporaryFolder();
   writeModelFiles(repository.dir, "boulder", { "1/model.onnx": addOne(4) });
   writeModelFiles(repository.dir, "bystander", { "1/model.onnx": addOne(4), "config.yaml": "slo_ms: 60000\n" });
-  const { "1/model.onnx": model, "config.yaml": config } = boulderFiles(500);
+  const { "1/model.onnx": model, "config.yaml": config } = boulderFiles(200);
   writeModelFiles(repository.dir, "boulder", { "2/model.onnx": model!, "config.yaml": config! });
   const live = await startLiveDaemon(repository.dir, ["--model-control", "explicit", "--load-models", "bystander"]);
   try {

@@ -9,7 +9,7 @@ import { SlacklineClient, tensor } from "slackline-client";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { answered, failed, infer, protocol } from "../rpc/harness.ts";
-import { boulderFiles } from "../support/boulder.ts";
+import { BOULDER_ITEMS, boulderFiles, boulderInputs } from "../support/boulder.ts";
 import { temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
 import { serve } from "../support/serve-process.ts";
 
@@ -49,13 +49,12 @@ describe("slackline serve", () => {
     assert.equal(answered(await infer(raw, good)).model_name, "plain");
     const status = async (): Promise<DaemonStatus> =>
       (await (await fetch(`http://127.0.0.1:${httpPort}/status`)).json()) as DaemonStatus;
-    const boulders = [1, 2, 3].map(() =>
-      client.infer("boulder", { x: tensor.float32([32, 1024], new Float32Array(32 * 1024)) }, { retry: false }),
-    );
+    const boulders = [1, 2, 3].map(() => client.infer("boulder", boulderInputs(), { retry: false }));
     const x = tensor.float32([1, 4], new Float32Array(4));
     await until("the first boulder rolls", async () =>
       (await status()).models.some(
-        ({ name, counts, queued_items }) => name === "boulder" && counts.requests === 3 && queued_items < 96,
+        ({ name, counts, queued_items }) =>
+          name === "boulder" && counts.requests === 3 && queued_items < 3 * BOULDER_ITEMS,
       ),
     );
     const waiting = Array.from({ length: 20 }, () => client.infer("plain", { x }, { bestEffort: true, retry: false }));

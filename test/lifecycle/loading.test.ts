@@ -46,8 +46,8 @@ describe("loading a repository", () => {
     write("scalar", { "1/model.onnx": scalarOutput() });
     write("doubles", { "1/model.onnx": doublesRows() });
     write("fixed", { "1/model.onnx": noBatchDim() });
-    const long = slow({ layers: 600, width: 1024 });
-    write("long", { "1/model.onnx": long, "config.yaml": "buckets: [32]\nthreads: 1\n" });
+    const long = slow({ layers: 100, width: 256 });
+    write("long", { "1/model.onnx": long, "config.yaml": "buckets: [1024]\nthreads: 1\n" });
     live = await startLiveDaemon(repository.dir);
   });
   after(async () => {

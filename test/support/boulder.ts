@@ -1,16 +1,22 @@
 /** A model that blocks its lane for about half a second, and how to tell that it does. */
-import { tensor } from "slackline-client";
+import { type InferInputs, tensor } from "slackline-client";
 import { slow } from "../../models/onnx/tiny.ts";
 import { type LiveDaemon, type ModelFiles, until } from "./live-daemon.ts";
 
-const WIDTH = 1024;
-const ITEMS = 32;
+/** Many rows and narrow layers: the runtime keeps a packed copy of the weights for each layer. */
+const WIDTH = 256;
+export const BOULDER_ITEMS = 1024;
+
+/** What it is asked with. */
+export function boulderInputs(): InferInputs {
+  return { x: tensor.float32([BOULDER_ITEMS, WIDTH], new Float32Array(BOULDER_ITEMS * WIDTH)) };
+}
 
 /** One bucket, so that warming and measuring it takes few executions. */
-export function boulderFiles(layers: number = 1600): ModelFiles {
+export function boulderFiles(layers: number = 600): ModelFiles {
   return {
     "1/model.onnx": slow({ layers, width: WIDTH }),
-    "config.yaml": `max_batch_size: ${ITEMS}\nbuckets: [${ITEMS}]\nslo_ms: 60000\nthreads: 1\ndevice: gpu\n`,
+    "config.yaml": `max_batch_size: ${BOULDER_ITEMS}\nbuckets: [${BOULDER_ITEMS}]\nslo_ms: 60000\nthreads: 1\ndevice: gpu\n`,
   };
 }
 
@@ -26,9 +32,8 @@ export interface Boulder {
 export async function roll(live: LiveDaemon, signal?: AbortSignal): Promise<Boulder> {
   const { counts } = await live.modelStatus("boulder");
   let ended = false;
-  const input = tensor.float32([ITEMS, WIDTH], new Float32Array(ITEMS * WIDTH));
   const done = live.client
-    .infer("boulder", { x: input }, { retry: false, ...(signal === undefined ? {} : { signal }) })
+    .infer("boulder", boulderInputs(), { retry: false, ...(signal === undefined ? {} : { signal }) })
     .then(
       () => {
         ended = true;
