@@ -57,6 +57,9 @@ export class Group {
   readonly plans: (LanePlan | undefined)[] = [];
   /** Place in the list of active groups; -1 while inactive. */
   activeIndex = -1;
+  /** Place in the heap of urgent groups, -1 outside it, and its key there. */
+  urgencyIndex = -1;
+  urgencyKey: number = Number.POSITIVE_INFINITY;
   /** Items per microsecond with deadlines, as of the last refresh. */
   rate = 0;
   /** Typical time from arrival to deadline. */

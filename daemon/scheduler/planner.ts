@@ -64,7 +64,7 @@ export class Planner {
     const registry = this.#registry;
     registry.refresh(atUs);
     const view = this.#view;
-    view.build(lane, registry.lanes, registry.active, atUs, this.#weightOf);
+    view.build(lane, registry, atUs, this.#weightOf);
 
     const guaranteed = this.#guaranteed(lane, atUs);
     if (guaranteed !== null) return guaranteed;
@@ -106,9 +106,13 @@ export class Planner {
       const plan = group.plans[lane.slot];
       if (plan === undefined || group.bestEffort.length === 0) continue;
       if (group.bestEffort.at(0).items > plan.table.cap) continue;
-      groups.push(group);
+      const key = group.bestEffort.headKey();
+      let at = groups.length;
+      for (; at > 0 && groups[at - 1]!.bestEffort.headKey() > key; at--) groups[at] = groups[at - 1]!;
+      groups[at] = group;
+      if (groups.length > FILL_GROUPS_MAX) groups.pop();
     }
-    return groups.sort((a, b) => a.bestEffort.headKey() - b.bestEffort.headKey()).slice(0, FILL_GROUPS_MAX);
+    return groups;
   }
 
   #shareOfBestEffort(lane: Lane, group: Group, atUs: number): Choice | null {

@@ -1,7 +1,13 @@
 import { Group, ModelState, REFRESH_US } from "./group.ts";
 import { Lane } from "./lane.ts";
 import type { LaneKind, ModelSpec, ShapeProfiles } from "./types.ts";
+import { UrgencyHeap } from "./urgency.ts";
 import { isOrdinaryWork } from "./view.ts";
+
+/** A group that is empty matters if at least this many items arrive within its SLO. */
+const EXPECTED_MIN = 0.02;
+/** Empty groups that decisions consider. */
+const EXPECTING_MAX = 128;
 
 /** Which models and lanes exist, what is loaded where, and which groups have work or expect some. */
 export class Registry {
@@ -10,6 +16,10 @@ export class Registry {
   readonly lanes: Lane[] = [];
   /** Groups that have work queued or expect some; the others need no look. */
   readonly active: Group[] = [];
+  /** Groups with queued deadlines, by when the first one becomes hopeless. */
+  readonly urgency: UrgencyHeap = new UrgencyHeap();
+  /** Groups in which work with deadlines is likely to arrive soon, the tightest SLO first; the first few. */
+  readonly expecting: Group[] = [];
   /** Models with a guaranteed share. */
   readonly guaranteed: ModelState[] = [];
   deviceLaneCount = 0;
@@ -101,6 +111,7 @@ export class Registry {
       if (group.isIdle()) this.#retire(group);
     }
     for (const group of this.active) group.model.fairness.refresh(missRates / this.active.length, nowUs);
+    this.#listExpecting();
     for (const lane of this.lanes) lane.load = this.#loadOf(lane);
   }
 
@@ -112,6 +123,13 @@ export class Registry {
       load += (group.rate * group.plans[lane.slot]!.perItemUs) / Math.max(1, group.deviceLanes);
     }
     return load;
+  }
+
+  #listExpecting(): void {
+    this.expecting.length = 0;
+    for (const group of this.active) if (group.rate * group.sloUs > EXPECTED_MIN) this.expecting.push(group);
+    this.expecting.sort((a, b) => a.sloUs - b.sloUs);
+    if (this.expecting.length > EXPECTING_MAX) this.expecting.length = EXPECTING_MAX;
   }
 
   #retire(group: Group): void {

@@ -1,11 +1,11 @@
-import { ExpiryHeap } from "./expiry.ts";
 import { explainWait } from "./explain.ts";
-import type { Group, ModelState } from "./group.ts";
 import type { Lane } from "./lane.ts";
 import { type Choice, Planner } from "./planner.ts";
+import { Queues } from "./queues.ts";
 import { Registry } from "./registry.ts";
 import { QueuedRequest } from "./request.ts";
 import { Tenants } from "./tenants.ts";
+import { Triage } from "./triage.ts";
 import type {
   BatchPlan,
   ExecutionId,
@@ -15,8 +15,6 @@ import type {
   SchedulerEffect,
   SchedulerEvent,
   SchedulerOptions,
-  ShedCause,
-  ShedDetail,
   WaitExplanation,
 } from "./types.ts";
 
@@ -32,33 +30,34 @@ export class CentralScheduler implements Scheduler {
   readonly #registry = new Registry();
   readonly #tenants: Tenants;
   readonly #planner: Planner;
-  readonly #requests: Map<RequestId, QueuedRequest> = new Map();
-  readonly #expiries = new ExpiryHeap();
+  readonly #queues: Queues;
+  readonly #triage: Triage;
   #effects: SchedulerEffect[] = [];
   #nextExecution: ExecutionId = 1;
   #freeLanes = 0;
-  #bestEffortQueued = 0;
-  /** No queued deadline becomes hopeless before this; may be too early, never too late. */
-  #sweepAtUs: number = NEVER;
   #armedUs: number = NEVER;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#tenants = new Tenants(options);
     this.#planner = new Planner(this.#registry, this.#tenants, options);
+    this.#queues = new Queues(this.#registry.urgency, this.#planner.bestEffortShare);
+    this.#triage = new Triage(this.#registry, this.#queues, this.#planner.fill);
+    this.#triage.effects = this.#effects;
   }
 
   step(event: SchedulerEvent, nowUs: number): readonly SchedulerEffect[] {
     this.#apply(event, nowUs);
     if (nowUs >= this.#armedUs) this.#armedUs = NEVER;
-    if (nowUs >= this.#sweepAtUs) this.#sweep(nowUs);
-    this.#expire(nowUs);
-    if (this.#freeLanes > 0 && this.#requests.size > 0) this.#dispatch(nowUs);
+    if (nowUs >= this.#registry.urgency.firstKey()) this.#triage.sweep(nowUs, nowUs);
+    this.#triage.expire(nowUs);
+    if (this.#freeLanes > 0 && this.#queues.count > 0) this.#dispatch(nowUs);
     if (this.#options.gatherUs > 0) this.#stageDue(nowUs);
     this.#arm(nowUs);
     if (this.#effects.length === 0) return NO_EFFECTS;
     const effects = this.#effects;
     this.#effects = [];
+    this.#triage.effects = this.#effects;
     return effects;
   }
 
@@ -82,8 +81,8 @@ export class CentralScheduler implements Scheduler {
         this.#end(event.lane, event.execution, event.us, event.ok, nowUs);
         break;
       case "cancel": {
-        const request = this.#requests.get(event.id);
-        if (request !== undefined) this.#remove(request);
+        const request = this.#queues.get(event.id);
+        if (request !== undefined) this.#queues.remove(request);
         break;
       }
       case "wake":
@@ -127,68 +126,20 @@ export class CentralScheduler implements Scheduler {
     const alone = meta.alone === true;
     const group = this.#registry.group(model, meta.shape, alone ? meta.id : null);
     this.#registry.activate(group);
-    const refusal = this.#refusal(meta, model, group, nowUs);
+    const refusal = this.#triage.refusal(meta, group, nowUs);
     if (refusal !== null) {
       this.#effects.push({ type: "shed", id: meta.id, ...refusal });
       if (meta.deadlineUs !== null) model.fairness.count(true);
       return;
     }
     const request = new QueuedRequest(meta, group, this.#tenants.of(meta.tenant), nowUs);
-    this.#requests.set(request.id, request);
-    model.queuedItems += request.items;
-    model.queuedBytes += request.bytes;
+    this.#queues.admit(request);
     if (!request.bestEffort && !alone) {
       this.#planner.fill.countArrival();
       group.observeArrival(request.items, request.deadlineUs - nowUs, nowUs);
     }
     group.refresh(nowUs);
-    if (request.bestEffort) {
-      this.#enqueueBestEffort(request, nowUs);
-      return;
-    }
-    if (group.isFillOnly()) {
-      this.#runAsFill(request, nowUs);
-      return;
-    }
-    this.#enqueue(request, nowUs);
-    if (request.deadlineUs < this.#earliestFinishUs(group, request.items, nowUs)) {
-      this.#giveUp(request, "late", null, nowUs);
-    }
-  }
-
-  #enqueue(request: QueuedRequest, nowUs: number): void {
-    const { group, tenant } = request;
-    const { model } = group;
-    if (model.spec.minShare > 0 && group.queue.length === 0) model.share.open(nowUs);
-    if (tenant.queued === 0) tenant.share.open(nowUs);
-    tenant.queued += 1;
-    request.key = request.deadlineUs;
-    request.bestEffort = false;
-    group.queue.push(request);
-    this.#sweepAtUs = Math.min(this.#sweepAtUs, hopelessFromUs(request));
-  }
-
-  /** Why a request cannot even be queued. */
-  #refusal(
-    meta: RequestMeta,
-    model: ModelState,
-    group: Group,
-    nowUs: number,
-  ): { readonly cause: ShedCause; readonly detail: ShedDetail } | null {
-    const { spec } = model;
-    const endsUs =
-      meta.deadlineUs === null ? meta.expiresUs : meta.explicit || spec.shedImplicit ? meta.deadlineUs : null;
-    if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
-    if (meta.alone === true) return null;
-    const full =
-      model.queuedItems + meta.items > spec.queueItemsMax
-        ? ({ cause: "queue_items", limit: spec.queueItemsMax } as const)
-        : model.queuedBytes + meta.bytes > spec.queueBytesMax
-          ? ({ cause: "queue_bytes", limit: spec.queueBytesMax } as const)
-          : null;
-    if (full === null) return null;
-    const retryAfterUs = this.#drainUs(group, nowUs);
-    return { cause: full.cause, detail: { limit: full.limit, queuedItems: model.queuedItems, retryAfterUs } };
+    this.#triage.place(request, nowUs);
   }
 
   #end(laneName: string, execution: ExecutionId, us: number | null, ok: boolean, nowUs: number): void {
@@ -198,8 +149,8 @@ export class CentralScheduler implements Scheduler {
     const { plan, requests, startUs, predictedEndUs } = running;
     const group = requests[0]!.group;
     if (ok && us !== null) {
-      const lanePlan = group.plans[lane.slot];
-      lanePlan?.table.observe(plan.bucket, us);
+      group.plans[lane.slot]?.table.observe(plan.bucket, us);
+      this.#queues.headChanged(group);
     }
     for (const request of requests) {
       if (request.deadlineUs !== NEVER) group.model.fairness.count(!ok || nowUs > request.deadlineUs);
@@ -215,43 +166,18 @@ export class CentralScheduler implements Scheduler {
     if (lane.running === null) this.#freeLanes -= 1;
     this.#registry.removeLane(lane);
     for (const model of lane.loaded.keys()) this.#settle(model, nowUs);
-    this.#sweepAtUs = nowUs;
   }
 
   #removeModel(name: string, nowUs: number): void {
     const model = this.#registry.models.get(name);
     if (model === undefined) return;
-    for (const group of model.groups.values()) {
-      for (const queue of [group.queue, group.bestEffort]) {
-        while (queue.length > 0) this.#shed(queue.at(0), "unloaded", null, nowUs);
-      }
-    }
+    this.#triage.shedAll(model, nowUs);
     this.#registry.removeModel(model);
   }
 
-  /** After a change in how a model can run: what fits no batch any more is shed, what may only run as fill moves there, and back. */
   #settle(name: string, nowUs: number): void {
-    for (const group of this.#registry.models.get(name)?.groups.values() ?? []) {
-      for (let i = group.bestEffort.length - 1; i >= 0; i--) {
-        const request = group.bestEffort.at(i);
-        if (!group.fits(request.items)) this.#shed(request, "unloaded", null, nowUs);
-      }
-      if (group.isFillOnly()) {
-        while (group.queue.length > 0) {
-          const request = group.queue.at(0);
-          this.#unlink(request);
-          this.#runAsFill(request, nowUs);
-        }
-        continue;
-      }
-      for (let i = group.bestEffort.length - 1; i >= 0; i--) {
-        const request = group.bestEffort.at(i);
-        if (request.deadlineUs === NEVER || request.demoted) continue;
-        this.#unlink(request);
-        this.#enqueue(request, nowUs);
-      }
-    }
-    this.#sweepAtUs = nowUs;
+    const model = this.#registry.models.get(name);
+    if (model !== undefined) this.#triage.settle(model, nowUs);
   }
 
   /** Starts what should run on each free lane, until none has anything to start. */
@@ -259,7 +185,7 @@ export class CentralScheduler implements Scheduler {
     for (const lane of this.#registry.lanes) {
       if (lane.running !== null) continue;
       lane.lookAgainUs = NEVER;
-      const choice = this.#planner.choose(lane, nowUs, this.#bestEffortQueued > 0);
+      const choice = this.#planner.choose(lane, nowUs, this.#queues.bestEffortCount > 0);
       if (choice === null) continue;
       if (choice.type === "wait") lane.lookAgainUs = Math.max(choice.lookAgainUs, nowUs + 1);
       else this.#start(lane, choice, nowUs);
@@ -269,8 +195,8 @@ export class CentralScheduler implements Scheduler {
   #start(lane: Lane, choice: Choice & { type: "start" }, nowUs: number): void {
     const plan = this.#batchPlan(lane, choice);
     lane.reservedId = null;
-    for (const request of choice.sacrificed) this.#giveUp(request, "sacrificed", plan.model, nowUs);
-    for (const request of choice.members) this.#remove(request);
+    for (const request of choice.sacrificed) this.#triage.giveUp(request, "sacrificed", plan.model, nowUs);
+    for (const request of choice.members) this.#queues.remove(request);
     const { us } = choice.plan.table;
     const predictedUs = us[choice.items]!;
     lane.running = {
@@ -283,7 +209,10 @@ export class CentralScheduler implements Scheduler {
     this.#freeLanes -= 1;
     this.#charge(choice, predictedUs);
     this.#effects.push({ type: "start", plan });
-    this.#sweep(nowUs);
+    let busyUntilUs = nowUs;
+    for (const { running } of this.#registry.lanes)
+      busyUntilUs = Math.max(busyUntilUs, running?.predictedEndUs ?? nowUs);
+    this.#triage.sweep(busyUntilUs, nowUs);
   }
 
   #charge(choice: Choice & { type: "start" }, predictedUs: number): void {
@@ -322,152 +251,18 @@ export class CentralScheduler implements Scheduler {
       const choice = this.#planner.choose(
         lane,
         Math.max(nowUs, lane.running.predictedEndUs),
-        this.#bestEffortQueued > 0,
+        this.#queues.bestEffortCount > 0,
       );
       if (choice?.type === "start") this.#effects.push({ type: "stage", plan: this.#batchPlan(lane, choice) });
     }
   }
 
-  /** Gives up every request that can no longer finish in time on any lane, and notes when to look again. */
-  #sweep(nowUs: number): void {
-    this.#sweepAtUs = NEVER;
-    for (const group of this.#registry.active) {
-      while (group.queue.length > 0) {
-        const request = group.queue.at(0);
-        if (request.deadlineUs >= this.#earliestFinishUs(group, request.items, nowUs)) {
-          this.#sweepAtUs = Math.min(this.#sweepAtUs, hopelessFromUs(request));
-          break;
-        }
-        this.#giveUp(request, "late", null, nowUs);
-      }
-    }
-  }
-
-  #expire(nowUs: number): void {
-    for (;;) {
-      const request = this.#expiries.takeExpired(nowUs);
-      if (request === null) return;
-      this.#shed(request, request.explicit && request.deadlineUs !== NEVER ? "late" : "expired", null, nowUs);
-    }
-  }
-
-  /** Earliest predicted end of a request that would be next on some lane; the present where no lane has the model. */
-  #earliestFinishUs(group: Group, items: number, nowUs: number): number {
-    let earliest = NEVER;
-    let placed = false;
-    for (const lane of this.#registry.lanes) {
-      const plan = group.plans[lane.slot];
-      if (plan === undefined || plan.fillOnly) continue;
-      placed = true;
-      if (items <= plan.table.cap) earliest = Math.min(earliest, lane.freeAtUs(nowUs) + plan.table.us[items]!);
-    }
-    return placed ? earliest : nowUs;
-  }
-
-  /** Ends a request that will miss its deadline, or lets it go on as best-effort work. */
-  #giveUp(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
-    this.#planner.fill.countDrop();
-    if (!this.#isDemotable(request)) {
-      request.group.model.fairness.count(true);
-      this.#shed(request, cause, chosen, nowUs);
-      return;
-    }
-    this.#unlink(request);
-    this.#demote(request, nowUs);
-  }
-
-  #isDemotable(request: QueuedRequest): boolean {
-    return !request.explicit && !request.group.model.spec.shedImplicit;
-  }
-
-  /** No lane may run the request before deadlines: it runs beside them, until its own passes where it insists on that. */
-  #runAsFill(request: QueuedRequest, nowUs: number): void {
-    if (this.#isDemotable(request)) {
-      this.#demote(request, nowUs);
-      return;
-    }
-    request.key = request.id;
-    request.bestEffort = true;
-    request.expiresUs = request.deadlineUs;
-    this.#enqueueBestEffort(request, nowUs);
-  }
-
-  #demote(request: QueuedRequest, nowUs: number): void {
-    request.key = request.id;
-    request.bestEffort = true;
-    request.demoted = true;
-    this.#effects.push({ type: "demote", id: request.id });
-    this.#enqueueBestEffort(request, nowUs);
-  }
-
-  #enqueueBestEffort(request: QueuedRequest, nowUs: number): void {
-    if (this.#bestEffortQueued === 0) this.#planner.bestEffortShare.open(nowUs);
-    this.#bestEffortQueued += 1;
-    request.group.bestEffort.push(request);
-    if (request.expiresUs !== NEVER) this.#expiries.push(request);
-    if (request.expiresUs <= nowUs) this.#shed(request, "expired", null, nowUs);
-    else if (!request.group.fits(request.items)) this.#shed(request, "unloaded", null, nowUs);
-  }
-
-  #shed(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
-    const { group, id, items } = request;
-    const blockedBy = chosen ?? this.#blockerOf(group);
-    const predictedEndUs = Math.round(this.#earliestFinishUs(group, items, nowUs));
-    this.#remove(request);
-    const detail: ShedDetail =
-      cause === "late" || cause === "sacrificed"
-        ? {
-            ...(blockedBy === undefined ? {} : { blockedBy }),
-            ...(Number.isFinite(predictedEndUs) ? { predictedEndUs } : {}),
-            retryAfterUs: this.#drainUs(group, nowUs),
-          }
-        : {};
-    this.#effects.push({ type: "shed", id, cause, detail });
-  }
-
-  #blockerOf(group: Group): string | undefined {
-    for (const lane of this.#registry.lanes) {
-      if (lane.running !== null && group.plans[lane.slot] !== undefined) return lane.running.plan.model;
-    }
-    return undefined;
-  }
-
-  /** Time until what is queued in a group should be done with. */
-  #drainUs(group: Group, nowUs: number): number {
-    let soonestUs = NEVER;
-    for (const lane of this.#registry.lanes) {
-      const plan = group.plans[lane.slot];
-      if (plan === undefined) continue;
-      soonestUs = Math.min(soonestUs, lane.freeAtUs(nowUs) - nowUs + plan.perItemUs * group.queue.items);
-    }
-    return Math.round(soonestUs === NEVER ? group.sloUs : soonestUs);
-  }
-
-  /** Takes a request out of its queue and out of the books. */
-  #remove(request: QueuedRequest): void {
-    this.#unlink(request);
-    this.#requests.delete(request.id);
-    request.queued = false;
-    request.group.model.queuedItems -= request.items;
-    request.group.model.queuedBytes -= request.bytes;
-  }
-
-  #unlink(request: QueuedRequest): void {
-    if (request.bestEffort) {
-      request.group.bestEffort.remove(request);
-      this.#bestEffortQueued -= 1;
-    } else {
-      request.group.queue.remove(request);
-      request.tenant.queued -= 1;
-    }
-  }
-
   /** Arms the timer for the earliest thing that no event will bring about. */
   #arm(nowUs: number): void {
-    let atUs = Math.min(this.#sweepAtUs, this.#expiries.nextUs());
+    let atUs = Math.min(this.#registry.urgency.firstKey(), this.#queues.expiries.nextUs());
     for (const lane of this.#registry.lanes) {
       // A free lane looks again only while something is queued: nothing else would move that time on.
-      const idleUs = this.#requests.size > 0 ? lane.lookAgainUs : NEVER;
+      const idleUs = this.#queues.count > 0 ? lane.lookAgainUs : NEVER;
       const laneUs = lane.running === null ? idleUs : lane.running.stageAtUs;
       if (laneUs < atUs) atUs = laneUs;
     }
@@ -475,9 +270,4 @@ export class CentralScheduler implements Scheduler {
     this.#armedUs = Math.max(Math.ceil(atUs), nowUs);
     this.#effects.push({ type: "wake-at", atUs: this.#armedUs });
   }
-}
-
-/** When waiting alone makes a request hopeless: the moment from which on no lane could finish it in time. */
-function hopelessFromUs(request: QueuedRequest): number {
-  return Math.floor(request.deadlineUs - request.group.aloneUs(request.items)) + 1;
 }

@@ -1,5 +1,6 @@
 import type { Group } from "./group.ts";
 import type { Lane } from "./lane.ts";
+import type { Registry } from "./registry.ts";
 
 /** Groups that one decision looks at; with more, the most urgent. */
 export const GROUPS_MAX = 24;
@@ -7,8 +8,6 @@ export const GROUPS_MAX = 24;
 export const ITEMS_MAX = 512;
 /** Lanes that roll-outs simulate side by side. */
 export const LANES_MAX = 8;
-/** A group that is empty matters if at least this many items arrive within its SLO. */
-const EXPECTED_MIN = 0.02;
 
 const EMPTY = new Float64Array(1);
 const EMPTY_INDEX = new Int32Array(1);
@@ -47,21 +46,16 @@ export class View {
   sloMinUs = 0;
   perItemMeanUs = 0;
   readonly #urgency: Float64Array = new Float64Array(GROUPS_MAX);
+  readonly #found: Group[] = [];
 
-  /** `peers` are other lanes that may run the same groups. `weightOf` is what losing a request of the group's model costs. */
-  build(
-    lane: Lane,
-    peers: readonly Lane[],
-    active: readonly Group[],
-    nowUs: number,
-    weightOf: (g: Group) => number,
-  ): void {
+  /** `weightOf` is what losing a request of the group's model costs. */
+  build(lane: Lane, registry: Registry, nowUs: number, weightOf: (g: Group) => number): void {
     this.nowUs = nowUs;
-    this.#select(lane, active);
+    this.#select(lane, registry);
     this.laneFreeUs[0] = nowUs;
     this.laneCount = 1;
     this.#copyLane(lane, 0);
-    for (const peer of peers) {
+    for (const peer of registry.lanes) {
       if (peer === lane || this.laneCount === LANES_MAX || !this.#shares(peer)) continue;
       this.laneFreeUs[this.laneCount] = peer.freeAtUs(nowUs);
       this.#copyLane(peer, this.laneCount);
@@ -86,25 +80,31 @@ export class View {
     this.perItemMeanUs = this.count > 0 ? perItemSum / this.count : 1;
   }
 
-  #select(lane: Lane, active: readonly Group[]): void {
-    let count = 0;
-    const urgency = this.#urgency;
-    for (let i = 0; i < active.length; i++) {
-      const group = active[i]!;
-      if (!isOrdinaryWork(group, lane)) continue;
-      const pending = group.queue.length > 0;
-      if (!pending && group.rate * group.sloUs <= EXPECTED_MIN) continue;
-      const key = pending ? group.queue.headKey() : this.nowUs + group.sloUs;
-      if (count === GROUPS_MAX && key >= urgency[count - 1]!) continue;
-      let at = count === GROUPS_MAX ? count - 1 : count++;
-      for (; at > 0 && urgency[at - 1]! > key; at--) {
-        urgency[at] = urgency[at - 1]!;
-        this.groups[at] = this.groups[at - 1]!;
-      }
-      urgency[at] = key;
-      this.groups[at] = group;
+  /** The most urgent groups with work, and among them those that expect some; in order of deadlines. */
+  #select(lane: Lane, registry: Registry): void {
+    this.count = 0;
+    const found = this.#found;
+    found.length = 0;
+    registry.urgency.listMostUrgent(GROUPS_MAX, (group) => isOrdinaryWork(group, lane), found);
+    for (const group of found) this.#insert(group, group.queue.headKey());
+    for (const group of registry.expecting) {
+      if (group.queue.length > 0 || !isOrdinaryWork(group, lane)) continue;
+      if (!this.#insert(group, this.nowUs + group.sloUs)) break;
     }
-    this.count = count;
+  }
+
+  /** Returns whether there was room for it, or it came before others. */
+  #insert(group: Group, key: number): boolean {
+    const urgency = this.#urgency;
+    if (this.count === GROUPS_MAX && key >= urgency[this.count - 1]!) return false;
+    let at = this.count === GROUPS_MAX ? this.count - 1 : this.count++;
+    for (; at > 0 && urgency[at - 1]! > key; at--) {
+      urgency[at] = urgency[at - 1]!;
+      this.groups[at] = this.groups[at - 1]!;
+    }
+    urgency[at] = key;
+    this.groups[at] = group;
+    return true;
   }
 
   #shares(lane: Lane): boolean {
