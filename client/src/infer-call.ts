@@ -9,6 +9,8 @@ export interface InferCallSettings {
   readonly request: WireRequest;
   /** Milliseconds, as the caller stated it. */
   readonly deadlineMs: number | null;
+  /** What is kept of it for the answer's way back. */
+  readonly replyMarginMs: number;
   readonly retry: boolean;
   /** Of a unary call; a stream has its own. */
   readonly metadata: Metadata;

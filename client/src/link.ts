@@ -40,13 +40,14 @@ export interface LinkEvents {
   available(): void;
 }
 
-/** The parameter that tells the daemon how much time an attempt has. */
+/** Of a short time, no more than this share is kept for the answer's way back. */
+const REPLY_SHARE_MAX = 0.1;
+
+/** The parameter that tells the daemon by when an attempt's answer has to be ready: the time left, less the way back. */
 export function deadlineParameters(call: InferCall): WireParameter[] {
-  const { deadlineMs } = call.settings;
-  if (deadlineMs === null) return [];
+  if (call.deadlineAt === null) return [];
   const remaining = call.remainingMs;
-  // Sent at once, which is the rule, it is the caller's own number; later, whole milliseconds unless these are too coarse.
-  const value =
-    deadlineMs - remaining < 1 ? deadlineMs : remaining > 20 ? Math.floor(remaining) : Math.max(0.001, remaining);
-  return [{ name: REQUEST_PARAMETERS.deadlineMs, value }];
+  const ready = remaining - Math.min(call.settings.replyMarginMs, remaining * REPLY_SHARE_MAX);
+  // Whole milliseconds, unless these are too coarse.
+  return [{ name: REQUEST_PARAMETERS.deadlineMs, value: ready > 20 ? Math.floor(ready) : Math.max(0.001, ready) }];
 }

@@ -21,6 +21,8 @@ export interface SlacklineClientOptions {
   readonly retry?: boolean;
   /** Deadline of requests that state none, in milliseconds from the call; default none (the daemon then applies the model's SLO). */
   readonly deadlineMs?: number;
+  /** How long before its deadline an answer should be ready at the daemon, for its way back, in milliseconds; default 2. */
+  readonly replyMarginMs?: number;
   /** How long after its deadline an answer that is on its way is still taken, in milliseconds; default 50. */
   readonly graceMs?: number;
   /** How long a request without a deadline waits for a connection, in milliseconds; default 10,000. */
@@ -44,6 +46,7 @@ export interface CompiledOptions {
   readonly streams: number | null;
   readonly retry: boolean;
   readonly deadlineMs: number | null;
+  readonly replyMarginMs: number;
   readonly graceMs: number;
   readonly connectTimeoutMs: number;
   readonly queueMax: number;
@@ -108,6 +111,7 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
     streams: streams ?? null,
     retry: options.retry ?? true,
     deadlineMs: checkDeadline(options.deadlineMs),
+    replyMarginMs: positive("replyMarginMs", options.replyMarginMs, 2),
     graceMs: positive("graceMs", options.graceMs, 50),
     connectTimeoutMs: positive("connectTimeoutMs", options.connectTimeoutMs, 10_000),
     queueMax: positive("queueMax", options.queueMax, 10_000),
