@@ -36,6 +36,8 @@ export class Lane {
   lookAgainUs: number = Number.POSITIVE_INFINITY;
   /** Device time that expected arrivals need in each unit of time. */
   load = 0;
+  /** The same, as far as the survey has got. */
+  loadCounted = 0;
   /** When a replica may next look whether the devices need help. */
   spillAtUs: number = Number.NEGATIVE_INFINITY;
   #historyNext = 0;

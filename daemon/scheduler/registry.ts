@@ -1,13 +1,8 @@
-import { Group, ModelState, REFRESH_US } from "./group.ts";
+import { Group, ModelState } from "./group.ts";
 import { Lane } from "./lane.ts";
+import { Survey } from "./survey.ts";
 import type { LaneKind, ModelSpec, ShapeProfiles } from "./types.ts";
 import { UrgencyHeap } from "./urgency.ts";
-import { isOrdinaryWork } from "./view.ts";
-
-/** A group that is empty matters if at least this many items arrive within its SLO. */
-const EXPECTED_MIN = 0.02;
-/** Empty groups that decisions consider. */
-const EXPECTING_MAX = 128;
 
 /** Which models and lanes exist, what is loaded where, and which groups have work or expect some. */
 export class Registry {
@@ -18,13 +13,12 @@ export class Registry {
   readonly active: Group[] = [];
   /** Groups with queued deadlines, by when the first one becomes hopeless. */
   readonly urgency: UrgencyHeap = new UrgencyHeap();
-  /** Groups in which work with deadlines is likely to arrive soon, the tightest SLO first; the first few. */
-  readonly expecting: Group[] = [];
+  readonly survey: Survey = new Survey();
   /** Models with a guaranteed share. */
   readonly guaranteed: ModelState[] = [];
   deviceLaneCount = 0;
   readonly #lanesByName: Map<string, Lane> = new Map();
-  #refreshedUs: number = Number.NEGATIVE_INFINITY;
+  readonly #retireIdle = (group: Group): void => this.#retire(group);
 
   lane(name: string): Lane | undefined {
     return this.#lanesByName.get(name);
@@ -60,7 +54,10 @@ export class Registry {
 
   removeModel(model: ModelState): void {
     this.models.delete(model.spec.model);
-    for (const group of model.groups.values()) this.#deactivate(group);
+    for (const group of model.groups.values()) {
+      this.#deactivate(group);
+      this.survey.forget(group);
+    }
     this.#listGuaranteed();
   }
 
@@ -101,35 +98,7 @@ export class Registry {
 
   /** Reads rates anew where that is due, and with them what each lane has to carry. */
   refresh(nowUs: number): void {
-    if (nowUs - this.#refreshedUs < REFRESH_US) return;
-    this.#refreshedUs = nowUs;
-    let missRates = 0;
-    for (let i = this.active.length - 1; i >= 0; i--) {
-      const group = this.active[i]!;
-      group.refresh(nowUs);
-      missRates += group.model.fairness.missRate;
-      if (group.isIdle()) this.#retire(group);
-    }
-    for (const group of this.active) group.model.fairness.refresh(missRates / this.active.length, nowUs);
-    this.#listExpecting();
-    for (const lane of this.lanes) lane.load = this.#loadOf(lane);
-  }
-
-  /** Device time that arrivals need in each unit of time, where lanes share what they share evenly. */
-  #loadOf(lane: Lane): number {
-    let load = 0;
-    for (const group of this.active) {
-      if (!isOrdinaryWork(group, lane)) continue;
-      load += (group.rate * group.plans[lane.slot]!.perItemUs) / Math.max(1, group.deviceLanes);
-    }
-    return load;
-  }
-
-  #listExpecting(): void {
-    this.expecting.length = 0;
-    for (const group of this.active) if (group.rate * group.sloUs > EXPECTED_MIN) this.expecting.push(group);
-    this.expecting.sort((a, b) => a.sloUs - b.sloUs);
-    if (this.expecting.length > EXPECTING_MAX) this.expecting.length = EXPECTING_MAX;
+    this.survey.refresh(this.active, this.lanes, nowUs, this.#retireIdle);
   }
 
   #retire(group: Group): void {

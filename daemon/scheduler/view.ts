@@ -87,7 +87,7 @@ export class View {
     found.length = 0;
     registry.urgency.listMostUrgent(GROUPS_MAX, (group) => isOrdinaryWork(group, lane), found);
     for (const group of found) this.#insert(group, group.queue.headKey());
-    for (const group of registry.expecting) {
+    for (const group of registry.survey.expecting) {
       if (group.queue.length > 0 || !isOrdinaryWork(group, lane)) continue;
       if (!this.#insert(group, this.nowUs + group.sloUs)) break;
     }
