@@ -1,6 +1,8 @@
 /** The models that the GPU benchmark serves: the samples, some of them twice, with batches as large as the device deserves. */
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { writeModel } from "../../models/onnx/write-model.ts";
+import { ENCODER } from "../../models/seeded/encoder.ts";
 import { SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 
 /** One model as it is served and called. */
@@ -26,11 +28,28 @@ interface Sizes {
   readonly long: number;
   readonly resnet18: number;
   readonly tokens: readonly [short: number, long: number];
+  readonly items: { readonly digits: number; readonly ranker: number; readonly encoder: number; readonly long: number };
 }
 
 /** A GPU is not busy with what keeps a processor's core busy: larger batches, longer texts, more items a request. */
-const ON_GPU: Sizes = { digits: 256, ranker: 256, encoder: 64, long: 32, resnet18: 32, tokens: [128, 512] };
-const ON_CPU: Sizes = { digits: 64, ranker: 64, encoder: 8, long: 8, resnet18: 2, tokens: [32, 64] };
+const ON_GPU: Sizes = {
+  digits: 512,
+  ranker: 512,
+  encoder: 128,
+  long: 64,
+  resnet18: 32,
+  tokens: [128, 512],
+  items: { digits: 64, ranker: 32, encoder: 16, long: 8 },
+};
+const ON_CPU: Sizes = {
+  digits: 64,
+  ranker: 64,
+  encoder: 8,
+  long: 8,
+  resnet18: 2,
+  tokens: [32, 64],
+  items: { digits: 4, ranker: 1, encoder: 1, long: 1 },
+};
 
 const FLOAT_BYTES = 4;
 const TOKEN_BYTES = 16;
@@ -38,40 +57,30 @@ const TOKEN_BYTES = 16;
 /** The first three are the smaller set. */
 export function benchModels(onGpu: boolean): readonly BenchModel[] {
   const sizes = onGpu ? ON_GPU : ON_CPU;
-  const many = onGpu ? 8 : 1;
+  const { items } = sizes;
   const [short, long] = sizes.tokens;
-  const text = (name: string, maxBatch: number, tokens: number, sloFactor: number): BenchModel => {
-    const items = onGpu ? 4 : 1;
+  const text = (name: string, maxBatch: number, count: number, tokens: number, sloFactor: number): BenchModel => {
     const shapes = { input_ids: [tokens], attention_mask: [tokens] };
-    return { name, sample: "encoder", maxBatch, items, requestBytes: items * tokens * TOKEN_BYTES, sloFactor, shapes };
+    const requestBytes = count * tokens * TOKEN_BYTES;
+    return { name, sample: "encoder", maxBatch, items: count, requestBytes, sloFactor, shapes };
   };
-  const ranker = (name: string, sloFactor: number): BenchModel => {
-    const requestBytes = many * 256 * FLOAT_BYTES;
-    return { name, sample: "ranker", maxBatch: sizes.ranker, items: many, requestBytes, sloFactor };
+  const features = (
+    name: string,
+    sample: "digits" | "ranker" | "resnet18",
+    count: number,
+    floats: number,
+    sloFactor: number,
+  ): BenchModel => {
+    const requestBytes = count * floats * FLOAT_BYTES;
+    return { name, sample, maxBatch: sizes[sample], items: count, requestBytes, sloFactor };
   };
-  const digitsBytes = 4 * many * 64 * FLOAT_BYTES;
-  const imageBytes = 3 * 224 * 224 * FLOAT_BYTES;
   return [
-    {
-      name: "digits",
-      sample: "digits",
-      maxBatch: sizes.digits,
-      items: 4 * many,
-      requestBytes: digitsBytes,
-      sloFactor: 4,
-    },
-    text("encoder", sizes.encoder, short, 8),
-    ranker("ranker", 16),
-    text("encoder-long", sizes.long, long, 16),
-    ranker("ranker-tight", 4),
-    {
-      name: "resnet18",
-      sample: "resnet18",
-      maxBatch: sizes.resnet18,
-      items: 1,
-      requestBytes: imageBytes,
-      sloFactor: 12,
-    },
+    features("digits", "digits", items.digits, 64, 4),
+    text("encoder", sizes.encoder, items.encoder, short, 8),
+    features("ranker", "ranker", items.ranker, 256, 16),
+    text("encoder-long", sizes.long, items.long, long, 16),
+    features("ranker-tight", "ranker", items.ranker, 256, 4),
+    features("resnet18", "resnet18", 1, 3 * 224 * 224, 12),
   ];
 }
 
@@ -81,7 +90,8 @@ export function writeBenchRepository(folder: string, models: readonly BenchModel
   for (const { name, sample, maxBatch, shapes } of models) {
     const target = path.join(folder, name);
     mkdirSync(target, { recursive: true });
-    cpSync(path.join(SAMPLE_REPOSITORY, sample, "1"), path.join(target, "1"), { recursive: true });
+    if (sample === "encoder") writePooledEncoder(path.join(target, "1"));
+    else cpSync(path.join(SAMPLE_REPOSITORY, sample, "1"), path.join(target, "1"), { recursive: true });
     // Every execution is to be the device's: it is what is measured.
     const config = {
       max_batch_size: maxBatch,
@@ -90,4 +100,12 @@ export function writeBenchRepository(folder: string, models: readonly BenchModel
     };
     writeFileSync(path.join(target, "config.yaml"), `${JSON.stringify(config)}\n`);
   }
+}
+
+/** The encoder without the states of its single tokens, which would make the wire the bottleneck: half a megabyte an answer. */
+function writePooledEncoder(folder: string): void {
+  const { name, nodes, constants, inputs, outputs } = ENCODER.build!();
+  const pooled = outputs.filter((output) => output.name === "pooled");
+  mkdirSync(folder);
+  writeFileSync(path.join(folder, "model.onnx"), writeModel({ name, nodes, constants, inputs, outputs: pooled }));
 }

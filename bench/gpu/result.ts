@@ -79,10 +79,10 @@ export interface RoundRobinResult {
 
 export interface AloneResult {
   readonly capacity: Readonly<Record<string, CapacityFigures>>;
-  /** The scale that ideal time slices would carry, each model alone for its part: 1 / Σ 1 / c. */
-  readonly slices_scale: number;
+  /** The scale that ideal time slices would carry, each model alone for its part: 1 / Σ 1 / c. Null where a c was not found. */
+  readonly slices_scale: number | null;
   /** Devices of their own that the models would need for what the shared one carries: Σ ⌈shared scale / c⌉. */
-  readonly devices_needed: number;
+  readonly devices_needed: number | null;
 }
 
 export interface GpuBenchResult {

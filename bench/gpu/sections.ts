@@ -225,21 +225,25 @@ class GpuBench {
   /** Each of the three models by itself, as if the device were its own. */
   async #alone(daemon: DaemonProcess, shared: CapacityFigures): Promise<AloneResult> {
     const capacity: Record<string, CapacityFigures> = {};
-    let slices = 0;
-    let devices = 0;
-    for (const model of this.#models.slice(0, 3)) {
+    const models = this.#models.slice(0, 3);
+    const together = this.#workload("three", models).scenario;
+    // Scales of the shared load that each model alone would carry.
+    const scales: number[] = [];
+    for (const [i, model] of models.entries()) {
       const own = this.#workload(`${model.name} alone`, [model]);
       const found = await this.#capacity(daemon, own, `${model.name} alone`);
       capacity[model.name] = found;
-      // In rates of the shared scenario, in which the model has its own rate and not the whole device.
       const rateAlone = own.scenario.models[0]!.arrivals!.rate_per_s * found.scale;
-      const rateShared = this.#workload("three", this.#models.slice(0, 3)).scenario.models.find(
-        ({ name }) => name === model.name,
-      )!.arrivals!.rate_per_s;
-      slices += rateAlone > 0 ? rateShared / rateAlone : Number.POSITIVE_INFINITY;
-      devices += rateAlone > 0 ? Math.max(1, Math.ceil((rateShared * shared.scale) / rateAlone)) : 1;
+      scales.push(rateAlone / together.models[i]!.arrivals!.rate_per_s);
     }
-    return { capacity, slices_scale: 1 / slices, devices_needed: devices };
+    const known = scales.every((scale) => scale > 0);
+    return {
+      capacity,
+      slices_scale: known ? 1 / scales.reduce((sum, scale) => sum + 1 / scale, 0) : null,
+      devices_needed: known
+        ? scales.reduce((sum, scale) => sum + Math.max(1, Math.ceil(shared.scale / scale)), 0)
+        : null,
+    };
   }
 
   async #roundRobin(sets: ReadonlyMap<string, MeasuredSet>): Promise<Map<string, RoundRobinResult>> {

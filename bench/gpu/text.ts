@@ -40,7 +40,7 @@ export function loadCells(name: string, load: LoadFigures): string[] {
 
 const LIMITS: Readonly<Record<CapacityFigures["limit"], string>> = {
   deadlines: "then deadlines are missed",
-  generator: "then the load generator can't follow: the device could do more",
+  generator: "beyond it the load generator lagged, which says nothing of the device",
   range: "the largest that was tried",
 };
 
@@ -60,7 +60,11 @@ export function setLines(set: SetResult): string[] {
   ];
   if (round_robin !== null) {
     lines.push(`Round robin (${round_robin.policy}), capacity: ${capacityText(round_robin.capacity)}.`);
-    if (round_robin.capacity.scale > 0) {
+    if (
+      capacity.limit === "deadlines" &&
+      round_robin.capacity.limit === "deadlines" &&
+      round_robin.capacity.scale > 0
+    ) {
       lines.push(`Sharing carries ${figure(capacity.scale / round_robin.capacity.scale)} times as much.`);
     }
   }
@@ -80,7 +84,9 @@ export function aloneLines({ alone, sets }: GpuBenchResult): string[] {
   const shared = sets.three?.capacity.scale ?? 0;
   return [
     ...Object.entries(alone.capacity).map(([model, found]) => `${model} alone: ${capacityText(found)}.`),
-    `One at a time, in ideal slices: scale ${alone.slices_scale.toFixed(3)}; shared: ${shared.toFixed(3)}. With a device for each model: ${alone.devices_needed} devices.`,
+    alone.slices_scale === null || alone.devices_needed === null
+      ? "One at a time: not known, since a model's own capacity was not found."
+      : `One at a time, in ideal slices: scale ${alone.slices_scale.toFixed(3)}; shared: ${shared.toFixed(3)}. With a device for each model: ${alone.devices_needed} devices.`,
   ];
 }
 

@@ -65,14 +65,16 @@ describe("the GPU benchmark", () => {
   });
 
   it("fills with the model that gains most from batching", () => {
-    assert.equal(bestFiller(models, profiles), models.find(({ maxBatch }) => maxBatch === 256)!.name);
+    assert.equal(bestFiller(models, profiles), "digits");
   });
 
   it("simulates what it runs live, and finds a round robin to compare with", () => {
     const { scenario } = workload(models.slice(0, 3), profiles, options);
-    assert.ok(predictCapacity(scenario) > 0);
-    const { attainment, device_busy_share } = predictLoad(scenario, 0.3);
-    assert.ok(attainment > 0.99 && device_busy_share > 0);
+    const capacity = predictCapacity(scenario);
+    assert.ok(capacity > 0);
+    const { attainment, device_busy_share } = predictLoad(scenario, capacity / 2);
+    assert.ok(attainment > 0.95, `${attainment} on time at half the capacity`);
+    assert.ok(device_busy_share > 0);
     assert.match(bestRoundRobin(scenario, 1), /^tf-serving\(timeoutShare=/);
   });
 
