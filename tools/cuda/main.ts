@@ -8,6 +8,7 @@ import { existsSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { runtimeFolder } from "../../daemon/device/probe.ts";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { advice, cudaFolders, type Needs, needsOf } from "./needs.ts";
 import { SetupError } from "./setup-error.ts";
 import {
@@ -21,7 +22,12 @@ import {
 } from "./sources.ts";
 import { checkVersion, runtimeVersion } from "./version.ts";
 
-const USAGE = `usage: npm run setup:cuda -- [source] [options]
+/** In a bundle there is no npm, but a launcher beside the package's folder. */
+const COMMAND: string = existsSync(path.join(PACKAGE_ROOT, "..", "setup-cuda"))
+  ? "./setup-cuda"
+  : "npm run setup:cuda --";
+
+const USAGE = `usage: ${COMMAND} [source] [options]
 
 Places the CUDA provider's libraries beside ONNX Runtime and checks that everything they need is there.
 
@@ -108,7 +114,7 @@ function report(needs: Needs, libraryPath: readonly string[], added: readonly st
     return 0;
   }
   say(`missing: ${needs.missing.join(", ")}`);
-  for (const line of advice(needs)) say(line);
+  for (const line of advice(needs, COMMAND)) say(line);
   if (added.length > 0) say(`searched too: ${added.join(", ")}`);
   return EXIT_MISSING;
 }

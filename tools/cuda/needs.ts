@@ -112,8 +112,12 @@ const PYTHON_PACKAGES: readonly (readonly [prefix: string, packageName: string])
   ["libcusolver", "nvidia-cusolver%"],
 ];
 
-/** What to do about the missing libraries, a line each. */
-export function advice({ missing, cudaMajor }: Needs): string[] {
+/**
+ * What to do about the missing libraries, a line each.
+ *
+ * @param command how this setup is run here
+ */
+export function advice({ missing, cudaMajor }: Needs, command: string): string[] {
   const lines: string[] = [];
   if (missing.includes("libcuda.so.1")) {
     lines.push("libcuda.so.1 comes with the NVIDIA driver: install it on the machine that has the GPU.");
@@ -129,7 +133,7 @@ export function advice({ missing, cudaMajor }: Needs): string[] {
   lines.push(
     `  python3 -m pip install --target CUDA_FOLDER ${[...new Set(others.map((name) => pythonPackage(name, cudaMajor)))].join(" ")}`,
   );
-  lines.push("  npm run setup:cuda -- --check --libraries CUDA_FOLDER");
+  lines.push(`  ${command} --check --libraries CUDA_FOLDER`);
   lines.push("The second command says which LD_LIBRARY_PATH the daemon is to be started with.");
   return lines;
 }
