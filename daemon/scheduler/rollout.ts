@@ -32,7 +32,10 @@ export class Rollout {
   readonly lossOf: Float64Array = new Float64Array(GROUPS_MAX);
   /** Queued items that the last run dropped, by group of the view. */
   readonly dropped: Int32Array = new Int32Array(GROUPS_MAX);
+  /** The next item of each group: its number, when it arrives (the past where it is queued), its deadline. */
   readonly #next: Int32Array = new Int32Array(GROUPS_MAX);
+  readonly #arrivesUs: Float64Array = new Float64Array(GROUPS_MAX);
+  readonly #dueUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly #free: Float64Array = new Float64Array(LANES_MAX);
 
   /**
@@ -48,118 +51,135 @@ export class Rollout {
     bound: number,
     without: number,
   ): number {
-    const next = this.#next;
+    const { laneCount } = view;
     const free = this.#free;
-    const lossOf = this.lossOf;
-    const { nowUs, count, laneCount, items, deadlines, gapUs, sloUs, target, us, cap, best } = view;
     const part = PART_OF_DURATION[order];
-    for (let g = 0; g < count; g++) {
-      next[g] = 0;
-      lossOf[g] = 0;
-      this.dropped[g] = 0;
-    }
-    for (let k = 0; k < laneCount; k++) free[k] = view.laneFreeUs[k]!;
-    let loss = 0;
-    if (first.group >= 0) {
-      loss += this.#drop(view, first.group, first.skip);
-      next[first.group]! += first.size;
-      free[0] = nowUs + us[first.group]![first.size]!;
-    } else free[0] = first.idleUntilUs;
-
+    let loss = this.#begin(view, first, without);
     for (let step = 0; step < stepsMax && loss <= bound; ) {
       let lane = 0;
       for (let k = 1; k < laneCount; k++) if (free[k]! < free[lane]!) lane = k;
       const t = free[lane]!;
       if (t >= endUs) break;
-      const row = lane * GROUPS_MAX;
-      let pick = -1;
-      let pickKey = Number.POSITIVE_INFINITY;
-      let soonest = Number.POSITIVE_INFINITY;
-      for (let g = 0; g < count; g++) {
-        if (cap[row + g] === 0 || g === without) continue;
-        const queued = items[g]!;
-        const arrived = queued + Math.floor((t - nowUs) / gapUs[g]! + ROUNDING);
-        let i = next[g]!;
-        const alone = t + us[row + g]![1]!;
-        let deadline = 0;
-        let lost = 0;
-        for (; i < arrived; i++, lost++) {
-          deadline = i < queued ? deadlines[g * ITEMS_MAX + i]! : nowUs + (i - queued + 1) * gapUs[g]! + sloUs[g]!;
-          if (deadline >= alone) break;
-        }
-        if (lost > 0) loss += this.#drop(view, g, lost);
-        if (i >= arrived) {
-          const arrivesUs = nowUs + (i - queued + 1) * gapUs[g]!;
-          if (arrivesUs < soonest) soonest = arrivesUs;
-          continue;
-        }
-        const key = part === 0 ? deadline : deadline - part * us[row + g]![Math.min(arrived - i, cap[row + g]!)]!;
-        if (key < pickKey) {
-          pickKey = key;
-          pick = g;
-        }
-      }
-      if (pick < 0) {
+      this.#soonestUs = Number.POSITIVE_INFINITY;
+      this.#lost = 0;
+      const g = this.#mostUrgent(view, lane, t, part);
+      if (g >= 0) {
+        step += 1;
+        free[lane] = t + this.#serve(view, g, lane * GROUPS_MAX + g, t);
+      } else {
         // Nothing to do on this lane before the next arrival.
-        free[lane] = Math.max(soonest, t + 1);
+        free[lane] = Math.max(this.#soonestUs, t + 1);
+      }
+      loss += this.#lost;
+    }
+    return loss <= bound ? loss + this.#backlog(view, endUs, without) : loss;
+  }
+
+  /** Loss that a step adds, and the next arrival that it found. */
+  #lost = 0;
+  #soonestUs = 0;
+
+  #begin(view: View, first: FirstMove, without: number): number {
+    for (let g = 0; g < view.count; g++) {
+      this.#next[g] = 0;
+      this.lossOf[g] = 0;
+      this.dropped[g] = 0;
+      this.#advance(view, g, 0);
+    }
+    for (let k = 0; k < view.laneCount; k++) this.#free[k] = view.laneFreeUs[k]!;
+    this.#lost = 0;
+    if (first.group >= 0) {
+      this.#drop(view, first.group, first.skip);
+      this.#advance(view, first.group, first.skip + first.size);
+      this.#free[0] = view.nowUs + view.us[first.group]![first.size]!;
+    } else this.#free[0] = first.idleUntilUs;
+    if (without >= 0) this.#arrivesUs[without] = Number.POSITIVE_INFINITY;
+    return this.#lost;
+  }
+
+  /** The group that a lane serves next at `t`, -1 for none; gives up what can no longer be served even alone. */
+  #mostUrgent(view: View, lane: number, t: number, part: number): number {
+    const { count, us, cap } = view;
+    const arrivesUs = this.#arrivesUs;
+    const dueUs = this.#dueUs;
+    const row = lane * GROUPS_MAX;
+    let pick = -1;
+    let pickKey = Number.POSITIVE_INFINITY;
+    for (let g = 0; g < count; g++) {
+      if (cap[row + g] === 0) continue;
+      const alone = t + us[row + g]![1]!;
+      while (arrivesUs[g]! <= t && dueUs[g]! < alone) this.#drop(view, g, 1);
+      const arrives = arrivesUs[g]!;
+      if (arrives > t) {
+        if (arrives < this.#soonestUs) this.#soonestUs = arrives;
         continue;
       }
-      step += 1;
-      free[lane] = t + this.#serve(view, pick, row, t, target[pick]!, best[row + pick]!);
-      loss += this.#served;
+      let key = dueUs[g]!;
+      if (part > 0) key -= part * us[row + g]![Math.min(this.#arrived(view, g, t) - this.#next[g]!, cap[row + g]!)]!;
+      if (key < pickKey) {
+        pickKey = key;
+        pick = g;
+      }
     }
-    return loss <= bound ? loss + this.#backlog(view, Math.min(endUs, this.#earliest(laneCount)), without) : loss;
+    return pick;
   }
 
-  #served = 0;
-
-  /** Serves group `g` on a lane at `t`: gives up the oldest until the target fits, then takes what the head allows. */
-  #serve(view: View, g: number, row: number, t: number, target: number, best: Int32Array): number {
-    const next = this.#next;
-    const queued = view.items[g]!;
-    const gap = view.gapUs[g]!;
-    const cap = view.cap[row + g]!;
-    const safeUs = view.safeUs[row + g]!;
-    const arrived = queued + Math.floor((t - view.nowUs) / gap + ROUNDING);
-    let i = next[g]!;
-    let lost = 0;
-    let deadline = 0;
-    for (; i < arrived; i++, lost++) {
-      deadline = i < queued ? view.deadlines[g * ITEMS_MAX + i]! : view.nowUs + (i - queued + 1) * gap + view.sloUs[g]!;
-      if (deadline - t >= safeUs[Math.min(arrived - i, target, cap)]!) break;
-    }
-    this.#served = lost > 0 ? this.#drop(view, g, lost) : 0;
-    if (i >= arrived) return 1;
-    const size = best[largestWithin(safeUs, Math.min(arrived - i, cap), deadline - t)]!;
-    next[g] = i + Math.max(size, 1);
-    return view.us[row + g]![Math.max(size, 1)]!;
+  /** Serves a group on a lane at `t`: gives up the oldest until the target fits, then takes what the head allows. */
+  #serve(view: View, g: number, at: number, t: number): number {
+    const cap = view.cap[at]!;
+    const safeUs = view.safeUs[at]!;
+    const arrived = this.#arrived(view, g, t);
+    const target = Math.min(view.target[g]!, cap);
+    let waiting = arrived - this.#next[g]!;
+    for (; waiting > 0 && this.#dueUs[g]! - t < safeUs[Math.min(waiting, target)]!; waiting--) this.#drop(view, g, 1);
+    if (waiting === 0) return 1;
+    const most = largestWithin(safeUs, Math.min(waiting, cap), this.#dueUs[g]! - t);
+    const size = Math.max(1, view.best[at]![most]!);
+    this.#advance(view, g, this.#next[g]! + size);
+    return view.us[at]![size]!;
   }
 
-  /** Gives up the next `count` items of a group; returns what that costs. */
-  #drop(view: View, g: number, count: number): number {
+  /** Items of a group that have arrived by `t`, those that were queued included. */
+  #arrived(view: View, g: number, t: number): number {
+    return view.items[g]! + Math.floor((t - view.nowUs) / view.gapUs[g]! + ROUNDING);
+  }
+
+  /** Makes item number `next` of a group the next one. */
+  #advance(view: View, g: number, next: number): void {
+    this.#next[g] = next;
+    const ahead = next - view.items[g]!;
+    if (ahead < 0) {
+      this.#arrivesUs[g] = Number.NEGATIVE_INFINITY;
+      this.#dueUs[g] = view.deadlines[g * ITEMS_MAX + next]!;
+    } else {
+      const arrivesUs = view.nowUs + (ahead + 1) * view.gapUs[g]!;
+      this.#arrivesUs[g] = arrivesUs;
+      this.#dueUs[g] = arrivesUs + view.sloUs[g]!;
+    }
+  }
+
+  /** Gives up the next `count` items of a group. */
+  #drop(view: View, g: number, count: number): void {
     let cost = 0;
     const queued = view.items[g]!;
-    let i = this.#next[g]!;
-    const end = i + count;
-    for (; i < end && i < queued; i++) cost += view.costs[g * ITEMS_MAX + i]!;
-    this.dropped[g]! += i - this.#next[g]!;
-    cost += (end - i) * view.costAhead[g]!;
-    this.#next[g] = end;
+    const from = this.#next[g]!;
+    let i = from;
+    for (; i < from + count && i < queued; i++) cost += view.costs[g * ITEMS_MAX + i]!;
+    this.dropped[g]! += i - from;
+    cost += (from + count - i) * view.costAhead[g]!;
     this.lossOf[g]! += cost;
-    return cost;
+    this.#lost += cost;
+    this.#advance(view, g, from + count);
   }
 
-  #earliest(laneCount: number): number {
-    let earliest = this.#free[0]!;
-    for (let k = 1; k < laneCount; k++) earliest = Math.min(earliest, this.#free[k]!);
-    return earliest;
-  }
-
-  #backlog(view: View, t: number, without: number): number {
+  /** Price of what waits when the roll-out ends. */
+  #backlog(view: View, endUs: number, without: number): number {
+    let t = endUs;
+    for (let k = 0; k < view.laneCount; k++) t = Math.min(t, this.#free[k]!);
     let backlog = 0;
     for (let g = 0; g < view.count; g++) {
       if (g === without) continue;
-      const waiting = view.items[g]! + Math.floor((t - view.nowUs) / view.gapUs[g]!) - this.#next[g]!;
+      const waiting = this.#arrived(view, g, t) - this.#next[g]!;
       if (waiting > 0) backlog += waiting * view.perItemUs[g]!;
     }
     return (BACKLOG_COST * backlog) / view.perItemMeanUs;
