@@ -21,13 +21,14 @@ Runs every scheduling policy over every scenario in the simulator, and writes ho
   --scenarios A,B    only these
   --policies A,B     only these of ${POLICIES.join(", ")}
   --seeds N          number of seeds (default 4)
-  --measure-s S      length of each run's measured window, in place of the scenarios' own
+  --measure-s S      length of each run's measured window (default 20; the scenarios' own where shorter)
   --workers N        worker threads (default: one for each core)
   --data DIR         folder of published traces and workloads (default: SLACKLINE_DATA, else ../shared/data)
   --out DIR          where comparison.md, comparison.json and comparison.html go (default bench/results/policies)
 `;
 
 const FIRST_SEED = 11;
+const MEASURE_S = 20;
 const QUICK_MEASURE_S = 8;
 /** Leaves the machine usable while all cores are busy for minutes. */
 const NICE = 10;
@@ -56,7 +57,7 @@ async function main(args: readonly string[]): Promise<number> {
   const unknown = policies.filter((policy) => !POLICIES.includes(policy));
   if (unknown.length > 0) throw new UsageError(`there is no policy '${unknown[0]}'; there are ${POLICIES.join(", ")}`);
   const count = whole("--seeds", values.seeds) ?? (quick ? 1 : 4);
-  const measureS = whole("--measure-s", values["measure-s"]) ?? (quick ? QUICK_MEASURE_S : null);
+  const measureS = whole("--measure-s", values["measure-s"]) ?? (quick ? QUICK_MEASURE_S : MEASURE_S);
   const workers = whole("--workers", values.workers) ?? availableParallelism();
   const only = values.scenarios?.split(",") ?? null;
   const { scenarios, skipped } = studyOf({ quick, only, data: values.data });
@@ -66,7 +67,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (skipped !== null) process.stderr.write(`${skipped}\n`);
 
   const seeds = Array.from({ length: count }, (_, i) => FIRST_SEED + i);
-  const study = scenarios.map((one) => (measureS === null ? one : shortened(one, measureS)));
+  const study = scenarios.map((one) => shortened(one, measureS));
   const jobs = jobsOf(study, policies, seeds);
   setPriority(NICE);
   const progress = progressOn(process.stderr, "comparing", "runs");
@@ -100,7 +101,9 @@ function whole(name: string, text: string | undefined): number | null {
 }
 
 function shortened(one: StudyScenario, measureS: number): StudyScenario {
-  return { ...one, scenario: { ...one.scenario, measure_s: measureS } };
+  // What changes over a run has to be seen to its end.
+  if (one.scenario.models.some(({ arrivals }) => arrivals?.curve !== undefined)) return one;
+  return { ...one, scenario: { ...one.scenario, measure_s: Math.min(measureS, one.scenario.measure_s) } };
 }
 
 /** The longest first, so that no worker is left with one at the end: bounds, then policies with most settings. */

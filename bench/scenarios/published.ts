@@ -47,20 +47,20 @@ export function publishedScenarios(folder: string): PublishedScenarios {
 const RUN = { seed: 1, warmup_s: 3, measure_s: 30, devices: [{ name: "gpu0" }] };
 
 /**
- * An hour of one LLM service's arrivals, at twenty times their speed, served as a ResNet-50 would be, beside two models
+ * An hour of one LLM service's arrivals, at thirty times their speed, served as a ResNet-50 would be, beside two models
  * with Poisson arrivals: the shape of real traffic on a device that is not its alone.
  */
 function azure(data: PublishedData): Scenario {
   return data.scenario({
     ...RUN,
     name: "azure",
-    description: "Arrivals of an LLM service (Azure), twenty times as fast, beside two Poisson models",
+    description: "Arrivals of an LLM service (Azure), thirty times as fast, beside two Poisson models",
     models: [
       { name: "traced", max_batch: 16, slo_ms: 100, profile: data.profile("resnet50", 16) },
-      { ...poisson("classifier", 60, 60), max_batch: 32, profile: data.profile("vgg_s", 32) },
-      { ...poisson("linear", 60, 100), max_batch: 32, profile: data.profile("resnet_0", 32) },
+      { ...poisson("classifier", 90, 60), max_batch: 32, profile: data.profile("vgg_s", 32) },
+      { ...poisson("linear", 90, 100), max_batch: 32, profile: data.profile("resnet_0", 32) },
     ],
-    trace: { file: data.path("azure-llm-conv.csv"), speed: 20, models: { "llm-conv": "traced" } },
+    trace: { file: data.path("azure-llm-conv.csv"), speed: 30, models: { "llm-conv": "traced" } },
   });
 }
 

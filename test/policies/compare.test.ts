@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { scalesNear } from "../../bench/policies/compare/measure.ts";
 import type { Comparison } from "../../bench/policies/compare/results.ts";
+import type { SimulationResult } from "../../bench/sim/result.ts";
 
 const MAIN = fileURLToPath(new URL("../../bench/policies/compare.js", import.meta.url));
 const FOLDER = mkdtempSync(path.join(tmpdir(), "slackline-compare-"));
@@ -36,6 +38,20 @@ test("policies are compared in parallel, and the outcome does not depend on how"
   assert.equal(compare(...args, "--workers", "1").status, 0);
   const second = JSON.parse(read("comparison.json")) as Comparison;
   assert.deepEqual({ ...second, command: "" }, { ...first, command: "" });
+});
+
+test("further seeds are searched around what the first carried", () => {
+  const result = (attainment: number, worst: number) =>
+    ({ total: { attainment }, attainment_worst_model: worst }) as SimulationResult;
+  const run = (scale: number) => result(scale <= 0.83 ? 1 : 0.9, scale <= 0.61 ? 1 : 0.9);
+  for (const near of [0.4, 0.62, 0.83, 1.1]) {
+    const { all, worst } = scalesNear({ all: near, worst: near }, run);
+    assert.ok(all <= 0.83 && all > 0.82 && worst <= 0.61 && worst > 0.6, `from ${near}: ${all}, ${worst}`);
+  }
+  assert.deepEqual(
+    scalesNear({ all: 0.5, worst: 0 }, () => result(0, 0)),
+    { all: 0, worst: 0 },
+  );
 });
 
 test("what is asked for and does not exist is named", () => {

@@ -8,7 +8,7 @@ import { OWN_FAIR, POLICIES } from "./study.ts";
 const PANEL_PX = 470;
 const GAP_PX = 20;
 const LABEL_PX = 128;
-const VALUE_PX = 92;
+const VALUE_PX = 118;
 const ROW_PX = 19;
 const TITLE_PX = 56;
 const BAR_PX = 12;

@@ -30,8 +30,7 @@ export function markdown(comparison: Comparison): string {
 export function groups(scenarios: readonly ScenarioResults[]): Map<string, ScenarioResults[]> {
   const found = new Map<string, ScenarioResults[]>();
   for (const scenario of scenarios) {
-    const key =
-      scenario.question === "capacity" || scenario.load !== null ? scenario.group : `${scenario.group}: service`;
+    const key = scenario.question === "service" ? `${scenario.group}, with best-effort work` : scenario.group;
     found.set(key, [...(found.get(key) ?? []), scenario]);
   }
   // What an addition costs shows beside what there is without it.

@@ -3,7 +3,7 @@ import { createScheduler } from "../../../daemon/scheduler/index.ts";
 import type { Scheduler, SchedulerOptions } from "../../../daemon/scheduler/types.ts";
 import { boundCapacity } from "../../bounds/bound-capacity.ts";
 import type { Scenario } from "../../scenario/types.ts";
-import { searchCapacity } from "../../sim/capacity.ts";
+import { ATTAINMENT_MIN, searchCapacity } from "../../sim/capacity.ts";
 import { nominalRatePerS } from "../../sim/planning-bound.ts";
 import { OWN_POLICY } from "../../sim/policies.ts";
 import type { SimulationResult } from "../../sim/result.ts";
@@ -37,12 +37,12 @@ function simulated(scenario: Scenario, variant: Variant, seed: number, scale: nu
 }
 
 /** Variants that are measured over all seeds. */
-const FINALISTS = 3;
+const FINALISTS = 2;
 /** A variant stays in the contest while it has this share on time. */
 const CONTEST_ATTAINMENT = 0.985;
-const CONTEST_STEP = 0.08;
+const CONTEST_STEP = 0.1;
 const CONTEST_SCALE_MAX = 2;
-const CONTEST_MEASURE_S = 6;
+const CONTEST_MEASURE_S = 5;
 
 /** The variants that carry most, by a contest of short runs at growing load: those that fall behind leave. */
 function strongest(job: PolicyJob): readonly Variant[] {
@@ -61,11 +61,15 @@ function strongest(job: PolicyJob): readonly Variant[] {
 function capacity(job: PolicyJob): CapacityOutcome {
   const { scenario, seeds } = job;
   const measured = strongest(job).map((variant) => {
-    const found = seeds.map((seed) => searchCapacity((scale) => simulated(scenario, variant, seed, scale)));
+    const [first, ...others] = seeds;
+    const found = searchCapacity((scale) => simulated(scenario, variant, first!, scale));
+    const scales = [{ all: found.capacity_scale, worst: found.capacity_worst_model_scale }];
+    for (const seed of others)
+      scales.push(scalesNear(scales[0]!, (scale) => simulated(scenario, variant, seed, scale)));
     return {
       variant: variant.label,
-      all: spread(found.map(({ capacity_scale }) => capacity_scale)),
-      worst: spread(found.map(({ capacity_worst_model_scale }) => capacity_worst_model_scale)),
+      all: spread(scales.map(({ all }) => all)),
+      worst: spread(scales.map(({ worst }) => worst)),
     };
   });
   const best = most(measured, ({ all }) => all.mean);
@@ -77,6 +81,58 @@ function capacity(job: PolicyJob): CapacityOutcome {
     variant: best.variant,
     variant_worst: evenest.variant,
   };
+}
+
+/**
+ * The capacities of one more seed, searched around those of the first: from there up while it is carried, down while it
+ * is not, then by bisection.
+ */
+export function scalesNear(
+  near: { readonly all: number; readonly worst: number },
+  run: (scale: number) => SimulationResult,
+): { all: number; worst: number } {
+  const known = new Map<number, SimulationResult>();
+  const at = (scale: number): SimulationResult => {
+    let result = known.get(scale);
+    if (result === undefined) {
+      result = run(scale);
+      known.set(scale, result);
+    }
+    return result;
+  };
+  return {
+    all: largestNear(near.all, (scale) => at(scale).total.attainment >= ATTAINMENT_MIN),
+    worst: largestNear(near.worst, (scale) => at(scale).attainment_worst_model >= ATTAINMENT_MIN),
+  };
+}
+
+const NEAR_STEP = 1.05;
+const NEAR_PRECISION = 0.005;
+/** Where the first seed carried nothing, or another carries less than this, there is nothing. */
+const NEAR_LEAST = 0.02;
+const NEAR_MOST = 4;
+
+function largestNear(near: number, carried: (scale: number) => boolean): number {
+  let low = Math.max(near, NEAR_LEAST);
+  let high = low * NEAR_STEP;
+  if (carried(low)) {
+    while (high < NEAR_MOST && carried(high)) {
+      low = high;
+      high *= NEAR_STEP;
+    }
+  } else {
+    do {
+      high = low;
+      low /= NEAR_STEP;
+      if (low < NEAR_LEAST) return 0;
+    } while (!carried(low));
+  }
+  while (high - low > NEAR_PRECISION * high) {
+    const middle = (low + high) / 2;
+    if (carried(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 /** With best-effort work beside, what counts first is that requests are on time; then how much of that work is done. */
