@@ -43,6 +43,8 @@ export type Measured = Omit<GpuBenchResult, "date" | "command" | "commit" | "cpu
 
 const READY_MS = 300_000;
 const LOADED_SHARE = 0.8;
+/** Of the largest scale that is tried. */
+const SETTLING_SHARE = 0.1;
 /** The round-robin settings are chosen where the shared device is about to fail: below that all do well. */
 const CHOICE_SHARE = 1.25;
 const POLICY_DAEMON: string = fileURLToPath(new URL("./policy-daemon.js", import.meta.url));
@@ -99,6 +101,7 @@ class GpuBench {
       status = await daemon.status();
       this.#profiles = new Map(status.models.map((model) => [model.name, pointsOf(model)]));
       if (sections.has("latency")) latency = await this.#latency(daemon, status);
+      await this.#settle(daemon, this.#workload("settling", this.#models));
       for (const [name, count] of [
         ["three", 3],
         ["six", 6],
@@ -206,6 +209,11 @@ class GpuBench {
     };
   }
 
+  /** A light load that is not counted: a process's first requests are slow, and every daemon is to have them behind it. */
+  async #settle(daemon: DaemonProcess, { scenario, scaleMax }: Workload): Promise<void> {
+    await measureLoad(daemon, scenario, SETTLING_SHARE * scaleMax);
+  }
+
   async #capacity(daemon: DaemonProcess, { scenario, scaleMax }: Workload, what: string): Promise<CapacityFigures> {
     const { say, steps } = this.#options;
     const found = await searchLiveCapacity(
@@ -253,6 +261,7 @@ class GpuBench {
       this.#options.say(`round robin for ${name} models: ${policy}`);
       const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
       try {
+        await this.#settle(daemon, load);
         const capacity = await this.#capacity(daemon, load, `${name} models, round robin`);
         const loaded = await measureLoad(daemon, load.scenario, set.loaded.scale);
         results.set(name, { policy, capacity, loaded });
