@@ -51,7 +51,6 @@ export const GROUPS: readonly Group[] = [
     title: "Changing rates and many models",
     question: "capacity",
     files: ["flash-crowd", "models-200"],
-    bounded: true,
   },
   { title: "Overload", question: "overload", files: ["a-over", "b-over", "c-over", "d-over"] },
   { title: "Best-effort work beside", question: "best-effort", files: ["b30", "b60", "d30", "d50", "diurnal"] },
