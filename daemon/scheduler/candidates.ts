@@ -3,6 +3,8 @@ import { ITEMS_MAX, type View } from "./view.ts";
 
 /** Parts of the target size for which the oldest items may be given up. */
 const TARGET_PARTS = [0.5, 0.75, 1] as const;
+/** In overload, where the queue has more to choose from than the target takes. */
+const TARGET_PARTS_OVERLOADED = [0.5, 0.75, 1.2] as const;
 
 /** A batch that a group could run now. Fields are written anew for each decision: candidates are kept and used again. */
 export class Candidate {
@@ -39,7 +41,7 @@ export class Candidates {
       this.#add(view, g, 0, size);
       if (size >= Math.min(items, cap)) continue;
       let skip = 0;
-      for (const part of TARGET_PARTS) {
+      for (const part of overloaded ? TARGET_PARTS_OVERLOADED : TARGET_PARTS) {
         const want = Math.min(cap, Math.max(1, Math.ceil(part * view.target[g]!)));
         const from = skip;
         while (skip < items && view.deadlines[base + skip]! - view.nowUs < safeUs[Math.min(want, items - skip)]!)
@@ -48,7 +50,7 @@ export class Candidates {
         if (skip === from && this.count > first + 1) continue;
         if (skip === 0) continue;
         const slid = largestWithin(safeUs, Math.min(items - skip, cap), view.deadlines[base + skip]! - view.nowUs);
-        if (part === 1 && overloaded) this.#put(this.list[first]!, view, g, skip, slid);
+        if (part > 1) this.#put(this.list[first]!, view, g, skip, slid);
         else this.#add(view, g, skip, slid);
       }
     }
