@@ -3,7 +3,8 @@ import { GROUPS_MAX, ITEMS_MAX, type View } from "./view.ts";
 
 /** Batch sizes that are tried, as parts of the largest. */
 const SIZE_PARTS = [1, 0.75, 0.5, 0.375, 0.25] as const;
-const MARGIN_US = 1_000;
+/** Room that is left over, as a part of the tightest SLO. */
+const MARGIN_PART = 0.08;
 const GUARD_MAX = 1.2;
 const GUARD_PER_DROP = 0.1;
 const GUARD_PER_ARRIVAL = 0.00007;
@@ -66,7 +67,7 @@ export class FillTest {
 
   #fits(view: View, fillUs: number): boolean {
     const guard = this.#guard;
-    const needUs = fillUs * (1 + 0.3 * guard) + MARGIN_US;
+    const needUs = fillUs * (1 + 0.3 * guard) + MARGIN_PART * view.sloMinUs;
     let workUs = 0;
     for (let at = 0; at < view.count; at++) {
       const g = this.#order[at]!;

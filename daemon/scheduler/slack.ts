@@ -7,7 +7,7 @@ const LONG_PART = 0.2;
 const EXPECTED_MIN = 0.02;
 
 /** Order of urgency: the deadline, less this part of the batch's duration. None of it leaves heavy models to the last moment. */
-const DURATION_PART = 0.3;
+const DURATION_PART = 0.5;
 
 function urgencyUs(view: View, candidate: Candidate): number {
   return view.deadlines[candidate.group * ITEMS_MAX]! - DURATION_PART * candidate.us;
