@@ -47,7 +47,8 @@ export function mixedLoad(status: DaemonStatus, { warmupS, measureS, seed }: Mix
   });
   if (ready.length === 0) return null;
   const rates = rateByModel(ready);
-  const onDevice = ready.filter(({ model }) => model.placement !== "replica");
+  // A backlog that replicas work off too would not show what fills the device's slack.
+  const onDevice = ready.filter(({ model }) => model.placement === "device");
   const candidates = onDevice.length > 0 ? onDevice : ready;
   const filler = candidates.reduce((best, one) => (batchingGain(one.points) > batchingGain(best.points) ? one : best));
   const models = ready.map(({ model, points }, index) => ({
