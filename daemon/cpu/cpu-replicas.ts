@@ -12,12 +12,13 @@ import {
   type ThreadChannel,
 } from "../device/lane-host.ts";
 import { LoadError } from "../device/load-error.ts";
+import { loadRequest, shapesToWarm } from "../device/load-request.ts";
 import type { FromThread, WarmedModel } from "../device/messages.ts";
 import { yieldToDaemon } from "../device/priority.ts";
 import { ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
 import { CPU_PROVIDER } from "../device/provider.ts";
 import { ShapeTable } from "../device/shape-table.ts";
-import { warmShapesOf } from "../device/warm-shapes.ts";
+import { siblingModule } from "../device/sibling.ts";
 import type { Device } from "../engine/ports.ts";
 import type { LoadedReplicas, ReplicaPool } from "../lifecycle/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
@@ -208,8 +209,7 @@ export class CpuReplicas implements ReplicaPool {
       lost: (reason) => this.#lost(reason),
       output: (line) => this.#options.events.log("info", `CPU replicas: ${line}`),
     };
-    const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
-    const entry = new URL(`./pool-main${extension}`, import.meta.url);
+    const entry = siblingModule(import.meta.url, "pool-main");
     const host =
       this.#arena === null ? startThreadHost(events, entry) : await startProcessHost(this.#arena, events, entry);
     if (this.#closed) {
@@ -228,6 +228,8 @@ export class CpuReplicas implements ReplicaPool {
     reprofile: boolean,
     before: WarmedModel | null,
   ): Promise<Sessions> {
+    // Before a line is opened: shapes that don't fit the model must not leave one behind.
+    const warmShapes = shapesToWarm(version, before);
     const known = before ?? (reprofile ? null : await this.#recall(version, split));
     let host: LaneHost;
     let channel: ThreadChannel;
@@ -239,22 +241,14 @@ export class CpuReplicas implements ReplicaPool {
       throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
     }
     channel.onMessage((message, payload, buffer) => this.#received(version.key, channel, message, payload, buffer));
-    const request: PoolLoadRequest = {
-      model: version.key,
-      path: version.path,
-      inputs: version.inputs,
-      outputs: version.outputs,
-      batched: version.batched,
-      maxBatchSize: version.maxBatchSize,
+    const how = {
       provider: CPU_PROVIDER,
       threads: split.threads,
-      buckets: version.settings.buckets,
-      warmShapes:
-        before === null ? warmShapesOf(version) : { keys: Object.keys(before.profiles), firstThatWorks: false },
+      warmShapes,
       known,
       profileBudgetMs: this.#options.profileBudgetMs ?? 2000,
-      replicas: split.replicas,
     };
+    const request: PoolLoadRequest = { ...loadRequest(version, how), replicas: split.replicas };
     let warmed: WarmedModel;
     try {
       warmed = await new Promise<WarmedModel>((resolve, reject) => {

@@ -19,6 +19,7 @@ import type {
   ToThread,
   WarmedModel,
 } from "../device/messages.ts";
+import { siblingModule } from "../device/sibling.ts";
 import { mergeWarmed } from "./merge-warmed.ts";
 import type { ReplicaData, ReplicaResult, ReplicaTask } from "./replica-worker.ts";
 
@@ -35,9 +36,8 @@ function startPool(replicas: number, arenaFd: number | null): Pool {
     gathered: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT),
     replicas,
   };
-  const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
   return new Piscina<ReplicaTask, ReplicaResult>({
-    filename: new URL(`./replica-worker${extension}`, import.meta.url).href,
+    filename: siblingModule(import.meta.url, "replica-worker").href,
     minThreads: replicas,
     maxThreads: replicas,
     workerData: data,

@@ -67,7 +67,7 @@ export function cpuName(): string {
 
 function probeInChild(request: ProbeRequest): Promise<ProbeResult> {
   return new Promise((resolve) => {
-    const child = fork(siblingModule("probe-main"), [JSON.stringify(request)], {
+    const child = fork(siblingModule(import.meta.url, "probe-main"), [JSON.stringify(request)], {
       execArgv: [],
       stdio: ["ignore", "ignore", "ignore", "ipc"],
     });

@@ -39,7 +39,7 @@ const START_TIMEOUT_MS = 30_000;
 export async function startProcessHost(
   arena: Arena,
   events: HostEvents,
-  entry: URL = siblingModule("lane-main"),
+  entry: URL = siblingModule(import.meta.url, "lane-main"),
 ): Promise<LaneHost> {
   const child = fork(entry, [], {
     // Flags of the daemon (a debugger's port, the test runner) are not for its children.
@@ -213,7 +213,10 @@ class ProcessHost implements LaneHost {
 }
 
 /** Worker threads of this process, for platforms where memory cannot be shared with a child. */
-export function startThreadHost(events: HostEvents, entry: URL = siblingModule("session-thread")): LaneHost {
+export function startThreadHost(
+  events: HostEvents,
+  entry: URL = siblingModule(import.meta.url, "session-thread"),
+): LaneHost {
   const token = createToken();
   const workers = new Map<ThreadChannel, Worker>();
   let gone = false;

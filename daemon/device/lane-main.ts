@@ -29,7 +29,7 @@ function report(message: LaneReport): void {
 
 function openThread({ thread, address, secret, arenaFd }: LaneStart): void {
   const workerData: ThreadData = { token, socket: { address, secret, thread }, arenaFd };
-  const worker = new Worker(siblingModule("session-thread"), { workerData });
+  const worker = new Worker(siblingModule(import.meta.url, "session-thread"), { workerData });
   worker.on("error", (error) => report({ type: "thread-failed", thread, message: error.message }));
 }
 

@@ -11,12 +11,12 @@ import { LaneDevice } from "./lane-device.ts";
 import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
-import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
+import { loadRequest, shapesToWarm } from "./load-request.ts";
+import type { FromThread, KnownProfiles, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
 import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
-import { warmShapesOf } from "./warm-shapes.ts";
 
 interface Kept {
   readonly version: ModelVersion;
@@ -260,27 +260,21 @@ export class LaneProcess {
   }
 
   async #loadNow(version: ModelVersion, reprofile: boolean, before: LoadedModel | null = null): Promise<Kept> {
-    const warmShapes = warmShapesOf(version);
+    const warmShapes = shapesToWarm(version, before);
     const threads = version.settings.threads ?? this.#options.threads;
     const identity = this.#identity(version, threads);
     const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
     await this.#up;
     if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
     const channel = await this.#openChannel();
-    const request: LoadRequest = {
-      model: version.key,
-      path: version.path,
-      inputs: version.inputs,
-      outputs: version.outputs,
-      batched: version.batched,
-      maxBatchSize: version.maxBatchSize,
+    const profileBudgetMs = this.#options.profileBudgetMs ?? 3000;
+    const request = loadRequest(version, {
       provider: this.#options.provider,
       threads,
-      buckets: version.settings.buckets,
-      warmShapes: before === null ? warmShapes : { keys: Object.keys(before.profiles), firstThatWorks: false },
+      warmShapes,
       known,
-      profileBudgetMs: this.#options.profileBudgetMs ?? 3000,
-    };
+      profileBudgetMs,
+    });
     const device = this.#device;
     let warmed: WarmedModel;
     try {
