@@ -63,6 +63,22 @@ export class Candidates {
     return longest;
   }
 
+  /** The one with most weighted items for its time, where a batch below its target counts for less by as much. */
+  mostYielding(view: View): Candidate {
+    let best = this.list[0]!;
+    let bestYield = Number.NEGATIVE_INFINITY;
+    for (let i = 0; i < this.count; i++) {
+      const candidate = this.list[i]!;
+      const { group, size, us } = candidate;
+      const fullness = Math.min(1, size / view.target[group]!);
+      const found = (fullness * size * view.costAhead[group]!) / us;
+      if (found <= bestYield) continue;
+      bestYield = found;
+      best = candidate;
+    }
+    return best;
+  }
+
   /** Keeps the `keep` candidates that must start soonest, in that order, behind `preferred` where there is one. */
   keepMostUrgent(keep: number, preferred: Candidate | null): void {
     const { list } = this;

@@ -99,12 +99,10 @@ export class FillTest {
     for (let g = 0; g < view.count; g++) {
       const y = dueUs - view.sloUs[g]!;
       if (y <= 0) continue;
-      const us = view.us[g]!;
-      const cap = view.cap[g]!;
-      const alpha = cap > 1 ? (us[cap]! - us[1]!) / (cap - 1) : us[1]!;
-      const beta = us[1]! - alpha;
+      const overheadUs = view.overheadUs[g]!;
       const items = view.rate[g]! * y;
-      sumUs += alpha * items + beta * Math.min(items, y / (0.5 * view.sloUs[g]!));
+      const batches = Math.min(items, y / (0.5 * view.sloUs[g]!));
+      sumUs += (view.us[g]![1]! - overheadUs) * items + overheadUs * batches;
     }
     return sumUs;
   }

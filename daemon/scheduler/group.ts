@@ -18,8 +18,10 @@ export class LanePlan {
   readonly fillOnly: boolean;
   /** Largest batch that still meets the typical deadline when its items are gathered from arrivals alone. */
   target = 1;
-  /** Device time an item costs in batches of the target size. */
+  /** Device time an item costs where batches are as large as arrivals let them be, on average. */
   perItemUs = 0;
+  /** Part of a batch's time that does not grow with its size: what is saved where two batches become one. */
+  overheadUs = 0;
 
   constructor(table: ProfileTable, fillOnly: boolean) {
     this.table = table;
@@ -39,6 +41,12 @@ export class LanePlan {
     }
     this.target = best[low]!;
     this.perItemUs = us[this.target]! / this.target;
+    this.overheadUs = cap > 1 ? Math.max(0, us[1]! - (us[cap]! - us[1]!) / (cap - 1)) : 0;
+    if (low === cap || rate === 0) return;
+    // Some batches have time for one item more. Where few items arrive within the SLO that makes much of the difference.
+    const growthUs = us[low + 1]! - us[low]!;
+    const larger = Math.max(0, (sloUs - us[low]! - (low - 1) / rate) / (growthUs + 1 / rate));
+    this.perItemUs = Math.min(this.perItemUs, (us[low]! + larger * growthUs) / (low + larger));
   }
 }
 

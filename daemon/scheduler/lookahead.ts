@@ -18,13 +18,23 @@ const HOLD_TIMES = 3;
 const HOLD_GAIN = 0.05;
 const IDLE_US = 2_000;
 
+/** What a decision depends on beside the view. */
+export interface Situation {
+  /** More work is expected than the lane can do. */
+  readonly overloaded: boolean;
+  /** Models are weighted by how much they miss. */
+  readonly fair: boolean;
+  /** Best-effort work waits for slack. */
+  readonly fillWaits: boolean;
+}
+
 /** What to do with a free lane: run this candidate, or leave it idle for a while. */
 export type Move = { readonly start: Candidate } | { readonly idleUntilUs: number };
 
 /**
- * Prefers the most urgent candidate, or a long batch that fits before everything more urgent; in overload, the most
- * urgent to start. Rolls that and the most urgent few out over the arrivals that are expected, and leaves the preferred
- * one where another loses clearly less weighted work.
+ * Prefers what the slack test chooses; in overload, what yields most for its time. Rolls that and the few that must start
+ * soonest out over the arrivals that are expected, and leaves the preferred one where another loses clearly less weighted
+ * work.
  */
 export class Lookahead {
   readonly #candidates = new Candidates();
@@ -33,13 +43,15 @@ export class Lookahead {
   readonly #idle = { group: -1, skip: 0, size: 0, idleUntilUs: 0 };
 
   /** Null where no group of the view has work that can run. */
-  choose(view: View, overloaded: boolean, fair: boolean): Move | null {
+  choose(view: View, situation: Situation): Move | null {
     const candidates = this.#candidates;
-    candidates.collect(view, overloaded);
+    candidates.collect(view, situation.overloaded);
     if (candidates.count === 0) return null;
     const longest = candidates.longest();
-    const slack = overloaded ? null : this.#slack.choose(view, candidates);
-    candidates.keepMostUrgent(ROLLED_OUT_MAX, slack);
+    const first = situation.overloaded
+      ? candidates.mostYielding(view)
+      : this.#slack.choose(view, candidates, situation.fillWaits);
+    candidates.keepMostUrgent(ROLLED_OUT_MAX, first);
     const preferred = candidates.list[0]!;
     if (candidates.count === 1 && preferred.skip === 0 && preferred.us < SHORT_PART * view.sloMinUs) {
       return { start: preferred };
@@ -53,7 +65,7 @@ export class Lookahead {
       const candidate = candidates.list[i]!;
       const handicap = i > 0 ? LEAVING_GAIN : 0;
       if (bestLoss <= handicap) break;
-      const loss = handicap + this.#loss(view, candidate, endUs, overloaded, fair, bestLoss - handicap, -1);
+      const loss = handicap + this.#loss(view, candidate, endUs, situation, bestLoss - handicap, -1);
       if (loss < bestLoss) {
         bestLoss = loss;
         best = candidate;
@@ -62,8 +74,7 @@ export class Lookahead {
     }
     if (view.count > 1 && longest.us > SHORT_PART * view.sloMinUs) {
       const price = view.costAhead[longest.group]! * longest.size;
-      if (bestOthers > HOLD_TIMES * price)
-        return this.#hold(view, longest, price, best, bestLoss, endUs, overloaded, fair);
+      if (bestOthers > HOLD_TIMES * price) return this.#hold(view, longest, price, best, bestLoss, endUs, situation);
     }
     return { start: best };
   }
@@ -71,20 +82,12 @@ export class Lookahead {
   /** Loss that the last roll-out counted before backlog and handicap; its parts are in the roll-out. */
   #rolledLoss = 0;
 
-  #loss(
-    view: View,
-    first: FirstMove,
-    endUs: number,
-    overloaded: boolean,
-    fair: boolean,
-    bound: number,
-    without: number,
-  ): number {
+  #loss(view: View, first: FirstMove, endUs: number, situation: Situation, bound: number, without: number): number {
     const steps = Math.max(STEPS_MIN, Math.floor(STEPS_TIMES_GROUPS / view.count));
-    const order: Order = fair ? "fair" : "deadline";
+    const order: Order = situation.fair ? "fair" : "deadline";
     let loss = this.#rollout.run(view, first, endUs, order, steps, bound, without);
     this.#rolledLoss = this.#sum(view);
-    if (loss > SECOND_ORDER_LOSS && view.count <= SECOND_ORDER_GROUPS_MAX && !overloaded) {
+    if (loss > SECOND_ORDER_LOSS && view.count <= SECOND_ORDER_GROUPS_MAX && !situation.overloaded) {
       const other = this.#rollout.run(view, first, endUs, "latest-start", steps, Math.min(loss, bound), without);
       if (other < loss) {
         loss = other;
@@ -108,15 +111,14 @@ export class Lookahead {
     best: Candidate,
     bestLoss: number,
     endUs: number,
-    overloaded: boolean,
-    fair: boolean,
+    situation: Situation,
   ): Move {
     let other: Candidate | null = null;
     let otherLoss = bestLoss - HOLD_GAIN;
     for (let i = 0; i < this.#candidates.count; i++) {
       const candidate = this.#candidates.list[i]!;
       if (candidate.group === held.group) continue;
-      const loss = price + this.#loss(view, candidate, endUs, overloaded, fair, otherLoss - price, held.group);
+      const loss = price + this.#loss(view, candidate, endUs, situation, otherLoss - price, held.group);
       if (loss < otherLoss) {
         otherLoss = loss;
         other = candidate;
@@ -128,7 +130,7 @@ export class Lookahead {
     }
     const idle = this.#idle;
     idle.idleUntilUs = view.nowUs + IDLE_US;
-    const loss = price + this.#loss(view, idle, endUs, overloaded, fair, otherLoss - price, held.group);
+    const loss = price + this.#loss(view, idle, endUs, situation, otherLoss - price, held.group);
     return loss < otherLoss ? { idleUntilUs: idle.idleUntilUs } : { start: best };
   }
 }

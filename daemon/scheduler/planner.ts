@@ -80,7 +80,11 @@ export class Planner {
       if (share !== null) return share;
     }
 
-    const move = this.#lookahead.choose(view, lane.load > OVERLOAD, this.#options.fairness);
+    const move = this.#lookahead.choose(view, {
+      overloaded: lane.load > OVERLOAD,
+      fair: this.#options.fairness,
+      fillWaits: backlog.length > 0,
+    });
     if (move !== null && "start" in move) {
       const { group: index, skip, size } = move.start;
       const group = view.groups[index]!;

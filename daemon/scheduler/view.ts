@@ -3,7 +3,7 @@ import type { Lane } from "./lane.ts";
 import type { Registry } from "./registry.ts";
 
 /** Groups that one decision looks at; with more, the most urgent. */
-export const GROUPS_MAX = 24;
+export const GROUPS_MAX = 64;
 /** Items of one group's queue that one decision looks at. */
 export const ITEMS_MAX = 512;
 /** Lanes that roll-outs simulate side by side. */
@@ -37,6 +37,7 @@ export class View {
   readonly sloUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly target: Int32Array = new Int32Array(GROUPS_MAX);
   readonly perItemUs: Float64Array = new Float64Array(GROUPS_MAX);
+  readonly overheadUs: Float64Array = new Float64Array(GROUPS_MAX);
   /** By lane · GROUPS_MAX + group; a cap of 0 where the lane cannot run the group. */
   readonly cap: Int32Array = new Int32Array(LANES_MAX * GROUPS_MAX);
   readonly us: Float64Array[] = new Array(LANES_MAX * GROUPS_MAX).fill(EMPTY);
@@ -72,6 +73,7 @@ export class View {
       this.sloUs[g] = group.sloUs;
       this.target[g] = plan.target;
       this.perItemUs[g] = plan.perItemUs;
+      this.overheadUs[g] = plan.overheadUs;
       this.costAhead[g] = weight / group.itemsMean;
       this.sloMinUs = Math.min(this.sloMinUs, group.sloUs);
       perItemSum += plan.perItemUs;
