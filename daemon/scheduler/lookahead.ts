@@ -14,7 +14,7 @@ const STEPS_TIMES_GROUPS = 400;
 /** Loss that leaving the preferred candidate must save. Roll-outs are guesses: small differences between them mean little. */
 const LEAVING_GAIN = 1;
 /** A hold needs the others to lose this many times what the held batch is worth, and to gain by this much. */
-const HOLD_TIMES = 3;
+const HOLD_TIMES = 2;
 const HOLD_GAIN = 0.05;
 const IDLE_US = 2_000;
 
