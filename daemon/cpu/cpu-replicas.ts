@@ -15,7 +15,7 @@ import { LoadError } from "../device/load-error.ts";
 import { loadRequest, shapesToWarm } from "../device/load-request.ts";
 import type { FromThread, WarmedModel } from "../device/messages.ts";
 import { yieldToDaemon } from "../device/priority.ts";
-import { ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
+import { identityOf, ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
 import { CPU_PROVIDER } from "../device/provider.ts";
 import { ShapeTable } from "../device/shape-table.ts";
 import { siblingModule } from "../device/sibling.ts";
@@ -111,8 +111,8 @@ export class CpuReplicas implements ReplicaPool {
       });
       this.#models.set(version.key, kept);
       const { devices, summary, split, sessions } = kept;
-      const { profiles, coldShapes, unbatchedOutputs } = sessions.warmed;
-      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, unbatchedOutputs };
+      const { profiles, coldShapes, padding, unbatchedOutputs } = sessions.warmed;
+      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, padding, unbatchedOutputs };
     });
   }
 
@@ -242,6 +242,7 @@ export class CpuReplicas implements ReplicaPool {
     }
     channel.onMessage((message, payload, buffer) => this.#received(version.key, channel, message, payload, buffer));
     const how = {
+      sequence: before === null ? version.sequence : null,
       provider: CPU_PROVIDER,
       threads: split.threads,
       warmShapes,
@@ -409,13 +410,10 @@ export class CpuReplicas implements ReplicaPool {
 
   #identity(version: ModelVersion, { replicas, threads }: Split): ProfileIdentity {
     return {
-      modelHash: version.hash,
+      ...identityOf(version),
       runtimeVersion: this.#runtimeVersion,
       device: `${replicas} replicas on ${cpuName()}`,
       threads,
-      maxBatchSize: version.maxBatchSize,
-      buckets: version.settings.buckets,
-      batched: version.batched,
     };
   }
 }

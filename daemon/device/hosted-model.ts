@@ -3,11 +3,13 @@
  * writing outputs in place where their shape is known beforehand.
  */
 import type { InferenceSession } from "onnxruntime-node";
-import { ELEMENT_BYTES, type TensorSpec } from "../engine/tensors.ts";
+import { lengthsOfKeys } from "../engine/sequence.ts";
+import { ELEMENT_BYTES, type Tensor, type TensorSpec } from "../engine/tensors.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { align, LayoutCache, product, withItems } from "./layout.ts";
 import { LoadError } from "./load-error.ts";
-import type { LoadRequest, OutputPlace, WarmedModel } from "./messages.ts";
+import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel } from "./messages.ts";
+import { tryPadding } from "./padding-trial.ts";
 import {
   loadRuntime,
   type RuntimeTensor,
@@ -99,6 +101,7 @@ export class HostedModel {
       const result = await model.#warmUp(progress);
       const warmed: WarmedModel = {
         ...result,
+        padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
@@ -165,6 +168,27 @@ export class HostedModel {
       this.#slotBytes = Math.max(this.#slotBytes, bytes);
       return executeUs;
     });
+  }
+
+  async #tryPadding({ buckets, profiles }: KnownProfiles): Promise<PaddingTrial | null> {
+    const { sequence } = this.#request;
+    if (sequence === null) return null;
+    const lengths = lengthsOfKeys(this.#request, Object.keys(profiles));
+    try {
+      return await tryPadding(this.#request, lengths, buckets[0]!, async (shape, bucket, gather) => {
+        const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
+        gather(new Uint8Array(slot));
+        const { feeds } = this.#makeTensors(slot, shape, bucket);
+        const { results } = await this.#run("warm-up", { ...feeds, ...this.#syntheticStrings(shape, bucket) }, {});
+        return this.#request.outputs.map(({ name, datatype }): Tensor => {
+          const tensor = results[name]!;
+          const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
+          return { name, datatype, shape: tensor.dims, data };
+        });
+      });
+    } catch (error) {
+      return { ok: false, reason: `a trial run failed: ${messageOf(error)}` };
+    }
   }
 
   async #run(
@@ -243,17 +267,24 @@ export class HostedModel {
 
   #syntheticFeeds(shape: string, bucket: number): Tensors {
     const { inputs, batched } = this.#request;
+    const feeds = this.#syntheticStrings(shape, bucket);
+    for (const [index, spec] of inputs.entries()) {
+      if (spec.datatype === "BYTES") continue;
+      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
+      const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
+      fillSynthetic(spec.datatype, new Uint8Array(buffer));
+      feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
+    }
+    return feeds;
+  }
+
+  #syntheticStrings(shape: string, bucket: number): Tensors {
+    const { inputs, batched } = this.#request;
     const feeds: Tensors = {};
     for (const [index, spec] of inputs.entries()) {
-      const place = this.#layouts.get(shape).inputs[index]!;
-      const dims = withItems(place.shape, bucket, batched);
-      if (spec.datatype === "BYTES") {
-        feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
-      } else {
-        const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
-        fillSynthetic(spec.datatype, new Uint8Array(buffer));
-        feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
-      }
+      if (spec.datatype !== "BYTES") continue;
+      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
+      feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
     }
     return feeds;
   }

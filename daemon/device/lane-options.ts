@@ -3,7 +3,7 @@ import type { LaneKind, ShapeProfiles } from "../scheduler/types.ts";
 import type { ArenaBacking } from "./arena.ts";
 import type { LaneDevice } from "./lane-device.ts";
 import type { LoadError } from "./load-error.ts";
-import type { ColdShape } from "./messages.ts";
+import type { ColdShape, PaddingTrial } from "./messages.ts";
 import type { Provider } from "./provider.ts";
 
 export type Transport = ArenaBacking | "threads";
@@ -51,6 +51,8 @@ export interface LoadedModel {
   readonly fromCache: boolean;
   /** Shapes that were to be warmed and could not be. */
   readonly coldShapes: readonly ColdShape[];
+  /** Whether requests may be padded as the model's settings ask; null where they don't. */
+  readonly padding: PaddingTrial | null;
   /**
    * Outputs whose first dimension is not the batch's. Where there are any, batches cannot be split into answers: unload the
    * model and load it as one without a batch dimension.

@@ -14,7 +14,7 @@ import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
 import type { FromThread, KnownProfiles, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
-import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
+import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
 
@@ -269,6 +269,7 @@ export class LaneProcess {
     const channel = await this.#openChannel();
     const profileBudgetMs = this.#options.profileBudgetMs ?? 3000;
     const request = loadRequest(version, {
+      sequence: before === null ? version.sequence : null,
       provider: this.#options.provider,
       threads,
       warmShapes,
@@ -289,13 +290,23 @@ export class LaneProcess {
     }
     const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
     if (!fromCache) await this.#remember(identity, warmed);
-    const { profiles, buckets, coldShapes, unbatchedOutputs, createUs, warmUpUs } = warmed;
+    const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,
       channel,
       shapes: new ShapeTable(version, profiles),
       crashesAtMs: [],
-      loaded: { model: version.key, profiles, buckets, fromCache, coldShapes, unbatchedOutputs, createUs, warmUpUs },
+      loaded: {
+        model: version.key,
+        profiles,
+        buckets,
+        fromCache,
+        coldShapes,
+        padding,
+        unbatchedOutputs,
+        createUs,
+        warmUpUs,
+      },
     };
   }
 
@@ -381,13 +392,10 @@ export class LaneProcess {
   #identity(version: ModelVersion, threads: number): ProfileIdentity {
     const { provider, deviceName } = this.#options;
     return {
-      modelHash: version.hash,
+      ...identityOf(version),
       runtimeVersion: this.#runtimeVersion,
       device: `${providerText(provider)} ${deviceName}`,
       threads,
-      maxBatchSize: version.maxBatchSize,
-      buckets: version.settings.buckets,
-      batched: version.batched,
     };
   }
 }

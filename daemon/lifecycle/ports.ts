@@ -1,5 +1,6 @@
 /** What the lifecycle of models needs from lanes and replicas; `device/` and `cpu/` provide it. */
 import type { Device } from "../engine/ports.ts";
+import type { OutputAxes } from "../engine/sequence.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { ModelSpec, ShapeProfiles } from "../scheduler/types.ts";
 
@@ -8,6 +9,11 @@ export interface LoadedOnLane {
   readonly profiles: ShapeProfiles;
   /** Shapes that were to be warmed and could not be. */
   readonly coldShapes: readonly { readonly shape: string; readonly message: string }[];
+  /** Whether requests may be padded as the model's settings ask, and how outputs grow then; null where they don't ask. */
+  readonly padding:
+    | { readonly ok: true; readonly outputAxes: OutputAxes }
+    | { readonly ok: false; readonly reason: string }
+    | null;
   /** Outputs whose first dimension is not the batch's: such a model has to be loaded as one without a batch dimension. */
   readonly unbatchedOutputs: readonly string[];
 }
