@@ -151,11 +151,8 @@ export class HostedModel {
   async #warmUp(
     progress: (activity: string) => void,
   ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
-    let activity = "";
     return await warmUp(this.#request, async (shape, bucket) => {
-      const now = `bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`;
-      if (now !== activity) progress(now);
-      activity = now;
+      progress(`bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`);
       const feeds = this.#syntheticFeeds(shape, bucket);
       const { results, executeUs } = await this.#run("warm-up", feeds, {});
       this.#learn(shape, bucket, results);

@@ -1,6 +1,7 @@
 /** How a lane is set up, what it tells, and what it says of a model that it loaded. */
 import type { LaneKind, ShapeProfiles } from "../scheduler/types.ts";
 import type { ArenaBacking } from "./arena.ts";
+import type { HangLimits } from "./hang-limits.ts";
 import type { LaneDevice } from "./lane-device.ts";
 import type { LoadError } from "./load-error.ts";
 import type { ColdShape, PaddingTrial } from "./messages.ts";
@@ -25,6 +26,8 @@ export interface LaneOptions {
   readonly profileBudgetMs?: number;
   /** Limit on shared memory. */
   readonly arenaBytesMax?: number;
+  /** When it counts as hung, and is started again; `HANG_LIMITS` where not given. */
+  readonly hangLimits?: Partial<HangLimits>;
   readonly events: LaneEvents;
 }
 

@@ -7,16 +7,18 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { Profile, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
+import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
 import { LaneDevice } from "./lane-device.ts";
 import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
-import type { FromThread, KnownProfiles, WarmedModel } from "./messages.ts";
+import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
 import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
+import { SilenceWatch } from "./silence-watch.ts";
 
 interface Kept {
   readonly version: ModelVersion;
@@ -52,6 +54,8 @@ export class LaneProcess {
   /** Loads and unloads go one after another: a profile taken while another session is built would be wrong. */
   #queue: Promise<unknown> = Promise.resolve();
   #pending: PendingLoad | null = null;
+  readonly #limits: HangLimits;
+  readonly #silence: SilenceWatch;
   readonly #unloading = new Map<string, () => void>();
   #sharedChannel: ThreadChannel | null = null;
   /** Lines to a process that is gone: nothing answers on them. */
@@ -62,6 +66,8 @@ export class LaneProcess {
   private constructor(options: LaneOptions, arena: Arena | null, transport: Transport) {
     this.#options = options;
     this.lane = options.lane;
+    this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
+    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
     this.transport = transport;
     this.#arena = arena;
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
@@ -176,11 +182,11 @@ export class LaneProcess {
 
   #newDevice(): LaneDevice {
     const { lane, kind = "device" } = this.#options;
-    return new LaneDevice(lane, kind, this.#arena, {
-      fatal: (model, message) => {
-        this.#options.events.log("warn", `lane ${lane}: the device failed while executing ${model}: ${message}`);
-        this.#host?.kill();
-      },
+    return new LaneDevice(lane, kind, this.#arena, this.#limits, {
+      fatal: (model, message) => this.#host?.kill(`the device failed while executing ${model}: ${message}`),
+      hung: (_model, reason) => this.#host?.kill(reason),
+      // Trial runs of a load take turns with batches, and may be long.
+      occupied: () => this.#silence.watching,
     });
   }
 
@@ -266,7 +272,6 @@ export class LaneProcess {
     const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
     await this.#up;
     if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
-    const channel = await this.#openChannel();
     const profileBudgetMs = this.#options.profileBudgetMs ?? 3000;
     const request = loadRequest(version, {
       sequence: before === null ? version.sequence : null,
@@ -276,18 +281,9 @@ export class LaneProcess {
       known,
       profileBudgetMs,
     });
-    const device = this.#device;
-    let warmed: WarmedModel;
-    try {
-      warmed = await new Promise<WarmedModel>((resolve, reject) => {
-        this.#pending = { model: version.key, resolve, reject };
-        channel.send({ type: "load", request });
-      });
-      this.#place(device, version, channel, warmed);
-    } catch (error) {
-      this.#closeChannel(channel);
-      throw error;
-    }
+    const { channel, warmed } = await this.#silence.during(`loading ${version.key}`, () => {
+      return this.#loadOn(request, version);
+    });
     const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
     if (!fromCache) await this.#remember(identity, warmed);
     const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
@@ -308,6 +304,25 @@ export class LaneProcess {
         warmUpUs,
       },
     };
+  }
+
+  async #loadOn(
+    request: LoadRequest,
+    version: ModelVersion,
+  ): Promise<{ readonly channel: ThreadChannel; readonly warmed: WarmedModel }> {
+    const channel = await this.#openChannel();
+    const device = this.#device;
+    try {
+      const warmed = await new Promise<WarmedModel>((resolve, reject) => {
+        this.#pending = { model: version.key, resolve, reject };
+        channel.send({ type: "load", request });
+      });
+      this.#place(device, version, channel, warmed);
+      return { channel, warmed };
+    } catch (error) {
+      this.#closeChannel(channel);
+      throw error;
+    }
   }
 
   #place(device: LaneDevice, version: ModelVersion, channel: ThreadChannel, warmed: WarmedModel): void {
@@ -333,9 +348,11 @@ export class LaneProcess {
     if (kept === undefined) return;
     this.#models.delete(model);
     if (this.#host === null || this.#dead.has(kept.channel)) return;
-    await new Promise<void>((resolve) => {
-      this.#unloading.set(model, resolve);
-      kept.channel.send({ type: "unload", model });
+    await this.#silence.during(`unloading ${model}`, () => {
+      return new Promise<void>((resolve) => {
+        this.#unloading.set(model, resolve);
+        kept.channel.send({ type: "unload", model });
+      });
     });
     this.#unloading.delete(model);
     this.#device.remove(model);
@@ -362,6 +379,7 @@ export class LaneProcess {
   }
 
   #received(message: FromThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    this.#silence.heard();
     switch (message.type) {
       case "done":
       case "failed":
