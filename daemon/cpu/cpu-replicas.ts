@@ -303,6 +303,8 @@ export class CpuReplicas implements ReplicaPool {
         for (const device of this.#models.get(key)?.devices ?? []) device.ended(message, payload, buffer);
         break;
       case "progress":
+      case "warmed":
+      case "warm-failed":
         break;
     }
   }

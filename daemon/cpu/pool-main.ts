@@ -129,6 +129,8 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
       // Replicas map what they are given when they first use it; a range of the arena stays what it is.
       case "map":
       case "unmap":
+      // On a CPU no shape is cold.
+      case "warm":
         break;
     }
   });

@@ -8,7 +8,7 @@ import { ELEMENT_BYTES, type Tensor, type TensorSpec } from "../engine/tensors.t
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { align, LayoutCache, product, withItems } from "./layout.ts";
 import { LoadError } from "./load-error.ts";
-import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel } from "./messages.ts";
+import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel, WarmRequest } from "./messages.ts";
 import { tryPadding } from "./padding-trial.ts";
 import {
   loadRuntime,
@@ -23,7 +23,7 @@ import {
 import { scrubPaths } from "./scrub.ts";
 import { fillSynthetic, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
 import type { ExecutionToken, TurnKind } from "./token.ts";
-import { warmUp } from "./warm-up.ts";
+import { measureBucket, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
 
@@ -144,6 +144,11 @@ export class HostedModel {
     return { executeUs, ...this.#collect(slot, bucket, prepared, results) };
   }
 
+  /** Warms one batch size of a shape that was not warmed at load; resolves to its execution time. */
+  async warm({ shape, bucket, budgetMs }: WarmRequest): Promise<number> {
+    return (await measureBucket(shape, bucket, budgetMs * 1000, (...batch) => this.#trialRun(...batch))).us;
+  }
+
   async release(): Promise<void> {
     await this.#session.release();
   }
@@ -151,20 +156,25 @@ export class HostedModel {
   async #warmUp(
     progress: (activity: string) => void,
   ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
-    return await warmUp(this.#request, async (shape, bucket) => {
+    return await warmUp(this.#request, (shape, bucket) => {
       progress(`bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`);
-      const feeds = this.#syntheticFeeds(shape, bucket);
-      const { results, executeUs } = await this.#run("warm-up", feeds, {});
-      this.#learn(shape, bucket, results);
-      let bytes = this.#layouts.get(shape).inputsBytes;
-      for (const spec of this.#request.outputs) {
-        const tensor = results[spec.name]!;
-        if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
-        if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
-      }
-      this.#slotBytes = Math.max(this.#slotBytes, bytes);
-      return executeUs;
+      return this.#trialRun(shape, bucket);
     });
+  }
+
+  /** Executes a batch of made-up inputs and resolves to its execution time. */
+  async #trialRun(shape: string, bucket: number): Promise<number> {
+    const feeds = this.#syntheticFeeds(shape, bucket);
+    const { results, executeUs } = await this.#run("warm-up", feeds, {});
+    this.#learn(shape, bucket, results);
+    let bytes = this.#layouts.get(shape).inputsBytes;
+    for (const spec of this.#request.outputs) {
+      const tensor = results[spec.name]!;
+      if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
+      if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+    }
+    this.#slotBytes = Math.max(this.#slotBytes, bytes);
+    return executeUs;
   }
 
   async #tryPadding({ buckets, profiles }: KnownProfiles): Promise<PaddingTrial | null> {

@@ -4,7 +4,7 @@
  */
 import { createRequire } from "node:module";
 import type { ModelVersion } from "../repository/model.ts";
-import type { Profile, ShapeProfiles } from "../scheduler/types.ts";
+import type { Profile, ProfilePoint, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
 import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
@@ -15,6 +15,7 @@ import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
 import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
+import { monotoneProfile } from "./profile.ts";
 import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
@@ -56,6 +57,8 @@ export class LaneProcess {
   #pending: PendingLoad | null = null;
   readonly #limits: HangLimits;
   readonly #silence: SilenceWatch;
+  readonly #profileBudgetMs: number;
+  #warming: { readonly resolve: (us: number) => void; readonly reject: (error: LoadError) => void } | null = null;
   readonly #unloading = new Map<string, () => void>();
   #sharedChannel: ThreadChannel | null = null;
   /** Lines to a process that is gone: nothing answers on them. */
@@ -66,6 +69,7 @@ export class LaneProcess {
   private constructor(options: LaneOptions, arena: Arena | null, transport: Transport) {
     this.#options = options;
     this.lane = options.lane;
+    this.#profileBudgetMs = options.profileBudgetMs ?? 3000;
     this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
     this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
     this.transport = transport;
@@ -162,12 +166,36 @@ export class LaneProcess {
     return shapes.profiles;
   }
 
+  /** Whether the provider prepares for each shape, and has not yet for this one. */
+  isCold(model: string, shape: string): boolean {
+    const kept = this.#models.get(model);
+    return kept !== undefined && this.#options.provider.name !== "cpu" && !kept.shapes.isMeasured(shape);
+  }
+
+  /**
+   * Prepares for a shape that was not warmed at load, one batch size at a time; `turn` is waited for before each. Resolves to
+   * all measured profiles, to be announced to the engine as `loaded`. Rejects with a `LoadError` where the model fails at
+   * the shape or does not stay loaded, and with what `turn` rejects with.
+   */
+  async warm(model: string, shape: string, turn: () => Promise<void>): Promise<ShapeProfiles> {
+    const kept = this.#models.get(model);
+    if (kept === undefined) throw new LoadError("closed", `${model} is not loaded on lane ${this.lane}`);
+    const points: ProfilePoint[] = [];
+    for (const bucket of kept.loaded.buckets) {
+      await turn();
+      points.push({ bucket, us: await this.#inTurn(() => this.#warmBucket(kept, shape, bucket)) });
+    }
+    kept.shapes.add(shape, monotoneProfile(points));
+    return kept.shapes.measured;
+  }
+
   /** Ends the process at once. Batches that are executing are lost without a word. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#backoff.cancel();
     const error = new LoadError("closed", `lane ${this.lane} was closed`);
     this.#pending?.reject(error);
+    this.#warming?.reject(error);
     await this.#host?.close();
     this.#host = null;
     this.#device.lose(`lane ${this.lane} was closed`);
@@ -201,6 +229,25 @@ export class LaneProcess {
     return host;
   }
 
+  async #warmBucket(kept: Kept, shape: string, bucket: number): Promise<number> {
+    const { key } = kept.version;
+    if (this.#models.get(key) !== kept) throw new LoadError("closed", `${key} was unloaded or is loaded anew`);
+    if (this.#host === null || this.#dead.has(kept.channel)) {
+      throw new LoadError("crashed", `lane ${this.lane} is restarting`);
+    }
+    const budgetMs = this.#profileBudgetMs / kept.loaded.buckets.length;
+    try {
+      return await this.#silence.during(`warming ${key}`, () => {
+        return new Promise((resolve, reject) => {
+          this.#warming = { resolve, reject };
+          kept.channel.send({ type: "warm", model: key, shape, bucket, budgetMs });
+        });
+      });
+    } finally {
+      this.#warming = null;
+    }
+  }
+
   #lost(reason: string): void {
     this.#host = null;
     this.#sharedChannel = null;
@@ -216,6 +263,7 @@ export class LaneProcess {
     this.#pending = null;
     const message = `the lane's process died while loading it: ${reason}`;
     pending?.reject(executing === null ? new LoadError("crashed", message) : new CrashedBeside("crashed", message));
+    this.#warming?.reject(new LoadError("crashed", `the lane's process died while warming: ${reason}`));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
   }
@@ -272,14 +320,13 @@ export class LaneProcess {
     const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
     await this.#up;
     if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
-    const profileBudgetMs = this.#options.profileBudgetMs ?? 3000;
     const request = loadRequest(version, {
       sequence: before === null ? version.sequence : null,
       provider: this.#options.provider,
       threads,
       warmShapes,
       known,
-      profileBudgetMs,
+      profileBudgetMs: this.#profileBudgetMs,
     });
     const { channel, warmed } = await this.#silence.during(`loading ${version.key}`, () => {
       return this.#loadOn(request, version);
@@ -393,6 +440,12 @@ export class LaneProcess {
         break;
       case "load-failed":
         this.#takePending(message.model)?.reject(new LoadError(message.code, message.message));
+        break;
+      case "warmed":
+        this.#warming?.resolve(message.us);
+        break;
+      case "warm-failed":
+        this.#warming?.reject(new LoadError("warm-up", message.message));
         break;
       case "unloaded":
         this.#unloading.get(message.model)?.();

@@ -74,9 +74,19 @@ export interface RunRequest {
   readonly region: Region | null;
 }
 
+/** To warm and measure one batch size of a shape of a model that is loaded. */
+export interface WarmRequest {
+  readonly type: "warm";
+  readonly model: string;
+  readonly shape: string;
+  readonly bucket: number;
+  readonly budgetMs: number;
+}
+
 export type ToThread =
   | { readonly type: "load"; readonly request: LoadRequest }
   | { readonly type: "unload"; readonly model: string }
+  | WarmRequest
   | { readonly type: "map"; readonly region: Region }
   | { readonly type: "unmap"; readonly region: Region }
   | RunRequest;
@@ -92,6 +102,8 @@ export type FromThread =
   | { readonly type: "progress"; readonly model: string; readonly activity: string }
   | { readonly type: "loaded"; readonly model: string; readonly result: WarmedModel }
   | { readonly type: "load-failed"; readonly model: string; readonly code: LoadErrorCode; readonly message: string }
+  | { readonly type: "warmed"; readonly us: number }
+  | { readonly type: "warm-failed"; readonly message: string }
   | { readonly type: "unloaded"; readonly model: string }
   | {
       readonly type: "done";

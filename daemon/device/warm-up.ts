@@ -110,7 +110,13 @@ async function warmBucket(shape: string, bucket: number, run: TrialRun, runs: nu
   return us;
 }
 
-async function measureBucket(shape: string, bucket: number, budgetUs: number, run: TrialRun): Promise<ProfilePoint> {
+/** Warms one batch size of a shape and measures it as often as the budget allows, a few times at least. */
+export async function measureBucket(
+  shape: string,
+  bucket: number,
+  budgetUs: number,
+  run: TrialRun,
+): Promise<ProfilePoint> {
   const warmUs = await warmBucket(shape, bucket, run);
   const affordable = Math.floor(budgetUs / Math.max(1, warmUs)) - WARM_RUNS;
   const runsMin = warmUs < LONG_RUN_US ? MEASURED_RUNS_MIN : 1;

@@ -25,6 +25,13 @@ export interface ModelLane {
   unload(key: string): Promise<void>;
   /** All profiles with one for `shape` added, where the lane had none for it; null where nothing is new. */
   profilesFor(key: string, shape: string): ShapeProfiles | null;
+  /** Whether the first batches of this shape may take seconds, since the device prepares for each shape. */
+  isCold(key: string, shape: string): boolean;
+  /**
+   * Prepares for the shape and measures it, one batch size at a time; `turn` is waited for before each. Batches go on
+   * meanwhile. Resolves to all profiles that were measured; rejects where the model can't run it, or is unloaded.
+   */
+  warm(key: string, shape: string, turn: () => Promise<void>): Promise<ShapeProfiles>;
 }
 
 /** A model's CPU replicas: each is a lane on which nothing else is loaded. */
@@ -53,6 +60,8 @@ export interface ModelHost {
   unloaded(lane: string, key: string): void;
   /** Whether nothing of the model is queued or executing. */
   isIdle(key: string): boolean;
+  /** Whether no work with deadlines waits anywhere, and none has been executing on the lane for a while. */
+  isQuiet(lane: string): boolean;
   /** Whether the lane is executing a batch of the model. */
   executes(lane: string, key: string): boolean;
 }
