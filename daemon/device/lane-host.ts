@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import type { Arena } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
@@ -27,7 +28,7 @@ export interface LaneHost {
   closeThread(channel: ThreadChannel): void;
   /** Ends everything at once, as a crash would: `lost` follows with this reason. */
   kill(reason: string): void;
-  /** Ends everything at once; resolves when it has. */
+  /** Ends everything at once; resolves when it has, or when it can't be waited for any longer. */
   close(): Promise<void>;
 }
 
@@ -151,7 +152,7 @@ class ProcessHost implements LaneHost {
   async close(): Promise<void> {
     this.#closing = true;
     this.#child.kill("SIGKILL");
-    await this.#exited;
+    await Promise.race([this.#exited, delay(KILL_TIMEOUT_MS, undefined, { ref: false })]);
     this.#server.close();
   }
 
