@@ -66,6 +66,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
     outputs: specs(metadata.outputs),
     batched: true,
     maxBatchSize: 32,
+    sequence: null,
     settings: {
       sloMs: null,
       device: "auto",
@@ -189,7 +190,8 @@ async function directRun(session: InferenceSession, version: ModelVersion): Prom
 function gatherGbPerS(): number {
   const items = 32;
   const shape = [-1, 3, 224, 224];
-  const model = { inputs: [{ name: "image", datatype: "FP32", shape } as const], batched: true, maxBatchSize: items };
+  const inputs = [{ name: "image", datatype: "FP32", shape } as const];
+  const model = { inputs, batched: true, maxBatchSize: items, sequence: null };
   const layout = batchLayout(model, "");
   const arena = Arena.open();
   const target =

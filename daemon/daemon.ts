@@ -138,9 +138,11 @@ async function compose(
   );
   // Filled below, when there is somebody to tell what becomes of them.
   const lanes: LaneProcess[] = [];
+  const hangLimits = { executionMs: settings.executionTimeoutMs, loadMs: settings.loadTimeoutMs };
   const replicas = new CpuReplicas({
     cores: Math.max(1, shares.poolCores),
     cacheFolder: settings.profileCacheDir,
+    hangLimits,
     events: {
       restored: (model, device, profiles) => lifecycle.replicaRestored(model, device, profiles),
       dropped: (model, lane, error) => lifecycle.laneDropped(lane, model, error.message),
@@ -221,6 +223,7 @@ async function compose(
       deviceName: choice.name,
       threads: shares.laneThreads,
       cacheFolder: settings.profileCacheDir,
+      hangLimits,
       events: {
         restarted: (device) => engine.addLane(device),
         reloaded: ({ model, profiles }) => lifecycle.laneReloaded(lane, model, profiles),

@@ -4,6 +4,9 @@ import type { Lifecycle } from "./lifecycle/lifecycle.ts";
 import type { ModelHost } from "./lifecycle/ports.ts";
 import type { ModelSpec, RequestId, ShapeProfiles } from "./scheduler/types.ts";
 
+/** A lane that had no work with deadlines for so long is likely to have none for a moment longer. */
+const QUIET_US = 1_000_000;
+
 /** The engine as the lifecycle of models drives it. */
 export class EngineHost implements ModelHost {
   readonly #engine: Engine;
@@ -40,6 +43,14 @@ export class EngineHost implements ModelHost {
     const { models, lanes } = this.#engine.snapshot();
     const queued = models.find((queue) => queue.model === key)?.queuedRequests ?? 0;
     return queued === 0 && !lanes.some((lane) => lane.executing?.model === key);
+  }
+
+  isQuiet(lane: string): boolean {
+    const { models, lanes } = this.#engine.snapshot();
+    if (models.some(({ queuedItems, queuedBestEffortItems }) => queuedItems > queuedBestEffortItems)) return false;
+    const one = lanes.find((other) => other.lane === lane);
+    if (one === undefined || (one.executing !== null && one.executing.reason !== "fill")) return false;
+    return one.deadlineWorkUs === null || this.#engine.nowUs() - one.deadlineWorkUs >= QUIET_US;
   }
 
   executes(lane: string, key: string): boolean {

@@ -83,6 +83,8 @@ export interface DaemonSettings {
   readonly logFormat: LogFormat;
   readonly drainTimeoutMs: number;
   readonly gpuMetricsIntervalMs: number;
+  readonly executionTimeoutMs: number;
+  readonly loadTimeoutMs: number;
   /** Sentences to log once logging is up. */
   readonly warnings: readonly string[];
 }
@@ -234,6 +236,8 @@ function fillIn(
     logFormat: written.log_format ?? "auto",
     drainTimeoutMs: written.drain_timeout_ms ?? 30_000,
     gpuMetricsIntervalMs: written.gpu_metrics_interval_ms ?? 2000,
+    executionTimeoutMs: written.execution_timeout_ms ?? 10_000,
+    loadTimeoutMs: written.load_timeout_ms ?? 600_000,
     warnings,
   };
 }

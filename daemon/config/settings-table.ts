@@ -45,6 +45,8 @@ export interface WrittenSettings {
   readonly log_format?: (typeof LOG_FORMATS)[number];
   readonly drain_timeout_ms?: number;
   readonly gpu_metrics_interval_ms?: number;
+  readonly execution_timeout_ms?: number;
+  readonly load_timeout_ms?: number;
 }
 
 export interface WrittenTenant {
@@ -322,6 +324,20 @@ export const SETTINGS: SettingsTable = {
     value: "MS",
     byDefault: "2000",
     what: "time between looks at nvidia-smi, where there is one",
+  },
+  execution_timeout_ms: {
+    schema: integer(1, 86_400_000),
+    reads: "number",
+    value: "MS",
+    byDefault: "10000",
+    what: "a lane whose batch takes longer than this and 20 times its prediction is hung: it is started again",
+  },
+  load_timeout_ms: {
+    schema: integer(1, 86_400_000),
+    reads: "number",
+    value: "MS",
+    byDefault: "600000",
+    what: "a lane that is silent for so long while it loads a model is hung; each trial run is a sign of life",
   },
 };
 

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { Arena, OutOfArenaMemory } from "../device/arena.ts";
 import { Backoff } from "../device/backoff.ts";
 import { cpuName } from "../device/choose-device.ts";
+import { HANG_LIMITS, type HangLimits } from "../device/hang-limits.ts";
 import { LaneDevice } from "../device/lane-device.ts";
 import {
   type HostEvents,
@@ -15,10 +16,11 @@ import { LoadError } from "../device/load-error.ts";
 import { loadRequest, shapesToWarm } from "../device/load-request.ts";
 import type { FromThread, WarmedModel } from "../device/messages.ts";
 import { yieldToDaemon } from "../device/priority.ts";
-import { ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
+import { identityOf, ProfileCache, type ProfileIdentity } from "../device/profile-cache.ts";
 import { CPU_PROVIDER } from "../device/provider.ts";
 import { ShapeTable } from "../device/shape-table.ts";
 import { siblingModule } from "../device/sibling.ts";
+import { SilenceWatch } from "../device/silence-watch.ts";
 import type { Device } from "../engine/ports.ts";
 import type { LoadedReplicas, ReplicaPool } from "../lifecycle/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
@@ -33,6 +35,8 @@ export interface CpuReplicasOptions {
   readonly cacheFolder: string | null;
   /** Time to spend on measuring each shape of a model with each split; 2000 by default. */
   readonly profileBudgetMs?: number;
+  /** When the process counts as hung, and is started again; `HANG_LIMITS` where not given. */
+  readonly hangLimits?: Partial<HangLimits>;
   readonly events: ReplicaEvents;
 }
 
@@ -77,6 +81,8 @@ export class CpuReplicas implements ReplicaPool {
   readonly #runtimeVersion: string = createRequire(import.meta.url)("onnxruntime-node/package.json").version;
   readonly #models = new Map<string, Kept>();
   readonly #backoff = new Backoff({ firstMs: 100, mostMs: 30_000, resetMs: 60_000 });
+  readonly #limits: HangLimits;
+  readonly #silence: SilenceWatch;
   /** The load that waits for an answer of the process. */
   #loading: Waiting | null = null;
   readonly #unloading = new Map<ThreadChannel, () => void>();
@@ -88,6 +94,8 @@ export class CpuReplicas implements ReplicaPool {
 
   constructor(options: CpuReplicasOptions) {
     this.#options = options;
+    this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
+    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
   }
 
@@ -111,8 +119,8 @@ export class CpuReplicas implements ReplicaPool {
       });
       this.#models.set(version.key, kept);
       const { devices, summary, split, sessions } = kept;
-      const { profiles, coldShapes, unbatchedOutputs } = sessions.warmed;
-      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, unbatchedOutputs };
+      const { profiles, coldShapes, padding, unbatchedOutputs } = sessions.warmed;
+      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, padding, unbatchedOutputs };
     });
   }
 
@@ -235,13 +243,15 @@ export class CpuReplicas implements ReplicaPool {
     let channel: ThreadChannel;
     try {
       host = await this.#start();
-      channel = await host.openThread();
+      const started = host;
+      channel = await this.#silence.during(`starting replicas of ${version.key}`, () => started.openThread());
     } catch (error) {
       if (error instanceof LoadError) throw error;
       throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
     }
     channel.onMessage((message, payload, buffer) => this.#received(version.key, channel, message, payload, buffer));
     const how = {
+      sequence: before === null ? version.sequence : null,
       provider: CPU_PROVIDER,
       threads: split.threads,
       warmShapes,
@@ -251,9 +261,11 @@ export class CpuReplicas implements ReplicaPool {
     const request: PoolLoadRequest = { ...loadRequest(version, how), replicas: split.replicas };
     let warmed: WarmedModel;
     try {
-      warmed = await new Promise<WarmedModel>((resolve, reject) => {
-        this.#loading = { resolve, reject };
-        channel.send({ type: "load", request });
+      warmed = await this.#silence.during(`loading replicas of ${version.key}`, () => {
+        return new Promise<WarmedModel>((resolve, reject) => {
+          this.#loading = { resolve, reject };
+          channel.send({ type: "load", request });
+        });
       });
     } catch (error) {
       host.closeThread(channel);
@@ -273,6 +285,7 @@ export class CpuReplicas implements ReplicaPool {
     payload: Uint8Array,
     buffer: ArrayBuffer | null,
   ): void {
+    this.#silence.heard();
     switch (message.type) {
       // Loads go one after another, so an answer is that of the only one that waits.
       case "loaded":
@@ -290,6 +303,8 @@ export class CpuReplicas implements ReplicaPool {
         for (const device of this.#models.get(key)?.devices ?? []) device.ended(message, payload, buffer);
         break;
       case "progress":
+      case "warmed":
+      case "warm-failed":
         break;
     }
   }
@@ -298,11 +313,11 @@ export class CpuReplicas implements ReplicaPool {
     const { version, split, sessions } = kept;
     const { channel, warmed } = sessions;
     kept.devices = Array.from({ length: split.replicas }, (_, index) => {
-      return new LaneDevice(`cpu/${version.key}#${index}`, "replica", this.#arena, {
-        fatal: (model, message) => {
-          this.#options.events.log("warn", `a CPU replica of ${model} died: ${message}`);
-          this.#host?.kill();
-        },
+      return new LaneDevice(`cpu/${version.key}#${index}`, "replica", this.#arena, this.#limits, {
+        fatal: (model, message) => this.#host?.kill(`a CPU replica of ${model} died: ${message}`),
+        hung: (_model, reason) => this.#host?.kill(reason),
+        // Replicas execute side by side, but not faster for it while others are being measured.
+        occupied: () => this.#silence.watching,
       });
     });
     try {
@@ -329,9 +344,11 @@ export class CpuReplicas implements ReplicaPool {
   /** Ends sessions; those whose process died have ended already. */
   async #close(key: string, { host, channel }: Sessions): Promise<void> {
     if (host !== this.#host) return;
-    await new Promise<void>((resolve) => {
-      this.#unloading.set(channel, resolve);
-      channel.send({ type: "unload", model: key });
+    await this.#silence.during(`unloading replicas of ${key}`, () => {
+      return new Promise<void>((resolve) => {
+        this.#unloading.set(channel, resolve);
+        channel.send({ type: "unload", model: key });
+      });
     });
     this.#unloading.delete(channel);
     host.closeThread(channel);
@@ -409,13 +426,10 @@ export class CpuReplicas implements ReplicaPool {
 
   #identity(version: ModelVersion, { replicas, threads }: Split): ProfileIdentity {
     return {
-      modelHash: version.hash,
+      ...identityOf(version),
       runtimeVersion: this.#runtimeVersion,
       device: `${replicas} replicas on ${cpuName()}`,
       threads,
-      maxBatchSize: version.maxBatchSize,
-      buckets: version.settings.buckets,
-      batched: version.batched,
     };
   }
 }

@@ -22,6 +22,7 @@ export function mergeWarmed(warmed: readonly WarmedModel[]): WarmedModel {
     buckets,
     profiles,
     coldShapes: first.coldShapes,
+    padding: warmed.find(({ padding }) => padding?.ok === false)?.padding ?? first.padding,
     unbatchedOutputs: [...new Set(warmed.flatMap((one) => one.unbatchedOutputs))],
     slotBytes: Math.max(...warmed.map((one) => one.slotBytes)),
     createUs: Math.max(...warmed.map((one) => one.createUs)),

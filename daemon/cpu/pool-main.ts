@@ -30,12 +30,11 @@ export interface PoolLoadRequest extends LoadRequest {
 
 type Pool = Piscina<ReplicaTask, ReplicaResult>;
 
-function startPool(replicas: number, arenaFd: number | null): Pool {
-  const data: ReplicaData = {
-    arenaFd,
-    gathered: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT),
-    replicas,
-  };
+/** Between looks at whether replicas that load are alive. */
+const PROGRESS_MS = 1_000;
+
+function startPool(replicas: number, arenaFd: number | null, gathered: SharedArrayBuffer): Pool {
+  const data: ReplicaData = { arenaFd, gathered, replicas };
   return new Piscina<ReplicaTask, ReplicaResult>({
     filename: siblingModule(import.meta.url, "replica-worker").href,
     minThreads: replicas,
@@ -53,7 +52,9 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
 
   async function load(request: PoolLoadRequest): Promise<void> {
     const { replicas, ...task } = request;
-    const starting = startPool(replicas, arenaFd);
+    const gathered = new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT);
+    const starting = startPool(replicas, arenaFd, gathered);
+    const telling = tellProgress(request.model, new Int32Array(gathered));
     const loads = Array.from({ length: replicas }, () => starting.run({ type: "load", request: task }));
     const warmed: WarmedModel[] = [];
     let failure: { readonly code: LoadErrorCode; readonly message: string } | null = null;
@@ -62,6 +63,7 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
       else if (one.value.type === "loaded") warmed.push(one.value.warmed);
       else if (one.value.type === "load-failed") failure ??= one.value;
     }
+    clearInterval(telling);
     if (failure !== null) {
       await starting.destroy();
       channel.send({ type: "load-failed", model: request.model, code: failure.code, message: failure.message });
@@ -69,6 +71,16 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
     }
     pool = starting;
     channel.send({ type: "loaded", model: request.model, result: mergeWarmed(warmed) });
+  }
+
+  /** Workers of the pool have no line of their own. */
+  function tellProgress(model: string, gathered: Int32Array): NodeJS.Timeout {
+    let told = 0;
+    return setInterval(() => {
+      const runs = Atomics.load(gathered, 1);
+      if (runs !== told) channel.send({ type: "progress", model, activity: `trial run ${runs}` });
+      told = runs;
+    }, PROGRESS_MS);
   }
 
   async function run(request: RunRequest, strings: Uint8Array, slot: ArrayBuffer | null): Promise<void> {
@@ -117,6 +129,8 @@ function serve(channel: Channel<FromThread, ToThread>, arenaFd: number | null): 
       // Replicas map what they are given when they first use it; a range of the arena stays what it is.
       case "map":
       case "unmap":
+      // On a CPU no shape is cold.
+      case "warm":
         break;
     }
   });

@@ -9,7 +9,7 @@ import { createToken, ExecutionToken } from "../device/token.ts";
 export interface ReplicaData {
   /** Descriptor of the arena's file; null where slots come with the tasks. */
   readonly arenaFd: number | null;
-  /** Counts replicas that wait to load. */
+  /** Two counts: replicas that wait to load, and trial runs that they have made since. */
   readonly gathered: SharedArrayBuffer;
   readonly replicas: number;
 }
@@ -71,7 +71,9 @@ async function waitForOthers(): Promise<void> {
 async function load(request: LoadRequest): Promise<ReplicaResult> {
   await waitForOthers();
   try {
-    const { model: hosted, warmed } = await HostedModel.load(request, token, () => {});
+    const { model: hosted, warmed } = await HostedModel.load(request, token, () => {
+      Atomics.add(new Int32Array(data.gathered), 1, 1);
+    });
     model = hosted;
     return { type: "loaded", warmed };
   } catch (error) {

@@ -7,6 +7,10 @@
 import type { AcceptedRequest } from "../engine/ports.ts";
 import type { StringElements } from "../engine/tensors.ts";
 import type { BatchLayout } from "./layout.ts";
+import { ownItemBytes, spread } from "./pad.ts";
+
+/** The part of a request that is gathered. */
+export type GatheredRequest = Pick<AcceptedRequest, "items" | "inputs">;
 
 /**
  * Writes the requests from index `from` on (earlier ones stand there already) and the padding up to `bucket` items.
@@ -15,7 +19,7 @@ import type { BatchLayout } from "./layout.ts";
 export function gatherRows(
   target: Uint8Array,
   layout: BatchLayout,
-  requests: readonly AcceptedRequest[],
+  requests: readonly GatheredRequest[],
   bucket: number,
   from: number = 0,
 ): void {
@@ -28,12 +32,14 @@ export function gatherRows(
       const request = requests[index]!;
       const tensor = request.inputs[input]!;
       const data = tensor.data as Uint8Array;
-      const expected = request.items * place.itemBytes;
+      const itemBytes = ownItemBytes(place, tensor.shape);
+      const expected = request.items * itemBytes;
       if (data.byteLength !== expected) {
         throw new RangeError(`input "${tensor.name}" holds ${data.byteLength} bytes where its shape needs ${expected}`);
       }
       target.set(data, position);
-      position += expected;
+      if (itemBytes < place.itemBytes) spread(target, position, request.items, place, tensor.shape);
+      position += request.items * place.itemBytes;
     }
     const end = place.offset + bucket * place.itemBytes;
     const last = position - place.itemBytes;

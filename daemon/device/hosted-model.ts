@@ -3,11 +3,13 @@
  * writing outputs in place where their shape is known beforehand.
  */
 import type { InferenceSession } from "onnxruntime-node";
-import { ELEMENT_BYTES, type TensorSpec } from "../engine/tensors.ts";
+import { lengthsOfKeys } from "../engine/sequence.ts";
+import { ELEMENT_BYTES, type Tensor, type TensorSpec } from "../engine/tensors.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { align, LayoutCache, product, withItems } from "./layout.ts";
 import { LoadError } from "./load-error.ts";
-import type { LoadRequest, OutputPlace, WarmedModel } from "./messages.ts";
+import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel, WarmRequest } from "./messages.ts";
+import { tryPadding } from "./padding-trial.ts";
 import {
   loadRuntime,
   type RuntimeTensor,
@@ -21,7 +23,7 @@ import {
 import { scrubPaths } from "./scrub.ts";
 import { fillSynthetic, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
 import type { ExecutionToken, TurnKind } from "./token.ts";
-import { warmUp } from "./warm-up.ts";
+import { measureBucket, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
 
@@ -99,6 +101,7 @@ export class HostedModel {
       const result = await model.#warmUp(progress);
       const warmed: WarmedModel = {
         ...result,
+        padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
@@ -141,6 +144,11 @@ export class HostedModel {
     return { executeUs, ...this.#collect(slot, bucket, prepared, results) };
   }
 
+  /** Warms one batch size of a shape that was not warmed at load; resolves to its execution time. */
+  async warm({ shape, bucket, budgetMs }: WarmRequest): Promise<number> {
+    return (await measureBucket(shape, bucket, budgetMs * 1000, (...batch) => this.#trialRun(...batch))).us;
+  }
+
   async release(): Promise<void> {
     await this.#session.release();
   }
@@ -148,23 +156,46 @@ export class HostedModel {
   async #warmUp(
     progress: (activity: string) => void,
   ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
-    let activity = "";
-    return await warmUp(this.#request, async (shape, bucket) => {
-      const now = `bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`;
-      if (now !== activity) progress(now);
-      activity = now;
-      const feeds = this.#syntheticFeeds(shape, bucket);
-      const { results, executeUs } = await this.#run("warm-up", feeds, {});
-      this.#learn(shape, bucket, results);
-      let bytes = this.#layouts.get(shape).inputsBytes;
-      for (const spec of this.#request.outputs) {
-        const tensor = results[spec.name]!;
-        if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
-        if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
-      }
-      this.#slotBytes = Math.max(this.#slotBytes, bytes);
-      return executeUs;
+    return await warmUp(this.#request, (shape, bucket) => {
+      progress(`bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`);
+      return this.#trialRun(shape, bucket);
     });
+  }
+
+  /** Executes a batch of made-up inputs and resolves to its execution time. */
+  async #trialRun(shape: string, bucket: number): Promise<number> {
+    const feeds = this.#syntheticFeeds(shape, bucket);
+    const { results, executeUs } = await this.#run("warm-up", feeds, {});
+    this.#learn(shape, bucket, results);
+    let bytes = this.#layouts.get(shape).inputsBytes;
+    for (const spec of this.#request.outputs) {
+      const tensor = results[spec.name]!;
+      if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
+      if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+    }
+    this.#slotBytes = Math.max(this.#slotBytes, bytes);
+    return executeUs;
+  }
+
+  async #tryPadding({ buckets, profiles }: KnownProfiles): Promise<PaddingTrial | null> {
+    const { sequence } = this.#request;
+    if (sequence === null) return null;
+    const lengths = lengthsOfKeys(this.#request, Object.keys(profiles));
+    try {
+      return await tryPadding(this.#request, lengths, buckets[0]!, async (shape, bucket, gather) => {
+        const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
+        gather(new Uint8Array(slot));
+        const { feeds } = this.#makeTensors(slot, shape, bucket);
+        const { results } = await this.#run("warm-up", { ...feeds, ...this.#syntheticStrings(shape, bucket) }, {});
+        return this.#request.outputs.map(({ name, datatype }): Tensor => {
+          const tensor = results[name]!;
+          const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
+          return { name, datatype, shape: tensor.dims, data };
+        });
+      });
+    } catch (error) {
+      return { ok: false, reason: `a trial run failed: ${messageOf(error)}` };
+    }
   }
 
   async #run(
@@ -243,17 +274,24 @@ export class HostedModel {
 
   #syntheticFeeds(shape: string, bucket: number): Tensors {
     const { inputs, batched } = this.#request;
+    const feeds = this.#syntheticStrings(shape, bucket);
+    for (const [index, spec] of inputs.entries()) {
+      if (spec.datatype === "BYTES") continue;
+      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
+      const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
+      fillSynthetic(spec.datatype, new Uint8Array(buffer));
+      feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
+    }
+    return feeds;
+  }
+
+  #syntheticStrings(shape: string, bucket: number): Tensors {
+    const { inputs, batched } = this.#request;
     const feeds: Tensors = {};
     for (const [index, spec] of inputs.entries()) {
-      const place = this.#layouts.get(shape).inputs[index]!;
-      const dims = withItems(place.shape, bucket, batched);
-      if (spec.datatype === "BYTES") {
-        feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
-      } else {
-        const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
-        fillSynthetic(spec.datatype, new Uint8Array(buffer));
-        feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
-      }
+      if (spec.datatype !== "BYTES") continue;
+      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
+      feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
     }
     return feeds;
   }

@@ -9,6 +9,7 @@ import type { LaneKind } from "../scheduler/types.ts";
 import type { Arena } from "./arena.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { gatherRows, gatherStrings } from "./gather.ts";
+import { executionLimitMs, type HangLimits, type Timer } from "./hang-limits.ts";
 import type { ThreadChannel } from "./lane-host.ts";
 import { type BatchLayout, LayoutCache, product } from "./layout.ts";
 import type { FromThread, OutputPlace } from "./messages.ts";
@@ -39,6 +40,10 @@ interface Running extends Gathered {
 export interface DeviceObserver {
   /** Only a new process helps. */
   fatal(model: string, message: string): void;
+  /** A batch does not end. */
+  hung(model: string, reason: string): void;
+  /** Whether what executes may have to wait for something else on the lane: then it is given more time. */
+  occupied(): boolean;
 }
 
 export class LaneDevice implements Device {
@@ -49,14 +54,17 @@ export class LaneDevice implements Device {
   readonly #models = new Map<string, PlacedModel>();
   #events: DeviceEvents | null = null;
   #staged: Gathered | null = null;
+  readonly #limits: HangLimits;
   #running: Running | null = null;
+  #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
   readonly #held = new Map<number, Slot>();
   #lost = false;
 
-  constructor(lane: string, kind: LaneKind, arena: Arena | null, observer: DeviceObserver) {
+  constructor(lane: string, kind: LaneKind, arena: Arena | null, limits: HangLimits, observer: DeviceObserver) {
     this.lane = lane;
     this.kind = kind;
+    this.#limits = limits;
     this.#observer = observer;
     this.#pool = new SlotPool(arena, {
       added: (region) => this.#tellAll({ type: "map", region }),
@@ -105,6 +113,7 @@ export class LaneDevice implements Device {
     }
     const { slot } = gathered;
     this.#running = { ...gathered, sentAtMs: performance.now() };
+    this.#watchOver(execution);
     const { execution: id, shape, bucket } = plan;
     const run = { type: "run", execution: id, model: plan.model, shape, bucket, region: slot.region } as const;
     if (slot.region === null) {
@@ -148,6 +157,7 @@ export class LaneDevice implements Device {
     const running = this.#running;
     if (running === null || running.execution.plan.execution !== message.execution) return;
     this.#running = null;
+    this.#watch?.cancel();
     const { execution, slot, gatherUs } = running;
     if (buffer !== null) slot.buffer = buffer;
     const waitedUs = Math.round((performance.now() - running.sentAtMs) * 1000);
@@ -180,12 +190,26 @@ export class LaneDevice implements Device {
   lose(reason: string): void {
     if (this.#lost) return;
     this.#lost = true;
+    this.#watch?.cancel();
     if (this.#running !== null) this.#pool.release(this.#running.slot);
     this.#running = null;
     this.#dropStaged();
     this.#models.clear();
     this.#pool.resize(0);
     this.#events?.lost(this.lane, reason);
+  }
+
+  #watchOver({ plan }: Execution): void {
+    const predictedUs = plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
+    const limitMs = executionLimitMs(this.#limits, predictedUs);
+    const timer = this.#limits.startTimer(limitMs, () => {
+      if (this.#observer.occupied()) timer.restart();
+      else {
+        const predicted = `predicted were ${predictedUs / 1000} ms`;
+        this.#observer.hung(plan.model, `a batch of ${plan.model} did not end within ${limitMs} ms (${predicted})`);
+      }
+    });
+    this.#watch = timer;
   }
 
   #end(execution: Execution, result: ExecutionResult): void {

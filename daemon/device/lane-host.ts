@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import type { Arena } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
@@ -25,15 +26,17 @@ export interface LaneHost {
   openThread(): Promise<ThreadChannel>;
   /** Ends a thread whose models have been unloaded. */
   closeThread(channel: ThreadChannel): void;
-  /** Ends everything at once, as a crash would: `lost` follows. */
-  kill(): void;
-  /** Ends everything at once; resolves when it has. */
+  /** Ends everything at once, as a crash would: `lost` follows with this reason. */
+  kill(reason: string): void;
+  /** Ends everything at once; resolves when it has, or when it can't be waited for any longer. */
   close(): Promise<void>;
 }
 
 /** Descriptor under which the child finds the arena's file. */
 const ARENA_FD = 4;
 const START_TIMEOUT_MS = 30_000;
+/** A process that a driver holds back may be killed and not end; it is given up then. */
+const KILL_TIMEOUT_MS = 5_000;
 
 /** Starts a lane process, or another one that `entry` names and that is driven alike; rejects where it does not come up. */
 export async function startProcessHost(
@@ -72,6 +75,7 @@ class ProcessHost implements LaneHost {
   #closing = false;
   #gone = false;
   #lastLines: string[] = [];
+  #killedFor: string | null = null;
 
   constructor(child: ChildProcess, events: HostEvents) {
     this.#child = child;
@@ -84,7 +88,8 @@ class ProcessHost implements LaneHost {
     for (const stream of [child.stdout!, child.stderr!]) this.#forwardLines(stream);
     this.#exited = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
-        this.#ended(signal === null ? `its process exited with code ${code}` : `its process was ended by ${signal}`);
+        const how = signal === null ? `its process exited with code ${code}` : `its process was ended by ${signal}`;
+        this.#ended(this.#killedFor ?? how);
         resolve();
       });
       child.once("error", (error) => {
@@ -138,14 +143,16 @@ class ProcessHost implements LaneHost {
     channel.close();
   }
 
-  kill(): void {
+  kill(reason: string): void {
+    this.#killedFor ??= reason;
     this.#child.kill("SIGKILL");
+    setTimeout(() => this.#ended(`${reason}; its process does not end`), KILL_TIMEOUT_MS).unref();
   }
 
   async close(): Promise<void> {
     this.#closing = true;
     this.#child.kill("SIGKILL");
-    await this.#exited;
+    await Promise.race([this.#exited, delay(KILL_TIMEOUT_MS, undefined, { ref: false })]);
     this.#server.close();
   }
 
@@ -178,8 +185,7 @@ class ProcessHost implements LaneHost {
         break;
       case "thread-failed":
         // Its session may have been the one that a batch is waiting for; starting over is always right.
-        this.#lastLines.push(message.message);
-        this.kill();
+        this.kill(`a session thread failed: ${message.message}`);
         break;
     }
   }
@@ -250,9 +256,9 @@ export function startThreadHost(
       workers.delete(channel);
       void worker?.terminate();
     },
-    kill() {
+    kill(reason) {
       void terminateAll();
-      end("its threads were ended");
+      end(reason);
     },
     async close() {
       gone = true;

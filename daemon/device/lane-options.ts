@@ -1,9 +1,10 @@
 /** How a lane is set up, what it tells, and what it says of a model that it loaded. */
 import type { LaneKind, ShapeProfiles } from "../scheduler/types.ts";
 import type { ArenaBacking } from "./arena.ts";
+import type { HangLimits } from "./hang-limits.ts";
 import type { LaneDevice } from "./lane-device.ts";
 import type { LoadError } from "./load-error.ts";
-import type { ColdShape } from "./messages.ts";
+import type { ColdShape, PaddingTrial } from "./messages.ts";
 import type { Provider } from "./provider.ts";
 
 export type Transport = ArenaBacking | "threads";
@@ -25,6 +26,8 @@ export interface LaneOptions {
   readonly profileBudgetMs?: number;
   /** Limit on shared memory. */
   readonly arenaBytesMax?: number;
+  /** When it counts as hung, and is started again; `HANG_LIMITS` where not given. */
+  readonly hangLimits?: Partial<HangLimits>;
   readonly events: LaneEvents;
 }
 
@@ -51,6 +54,8 @@ export interface LoadedModel {
   readonly fromCache: boolean;
   /** Shapes that were to be warmed and could not be. */
   readonly coldShapes: readonly ColdShape[];
+  /** Whether requests may be padded as the model's settings ask; null where they don't. */
+  readonly padding: PaddingTrial | null;
   /**
    * Outputs whose first dimension is not the batch's. Where there are any, batches cannot be split into answers: unload the
    * model and load it as one without a batch dimension.

@@ -4,19 +4,22 @@
  */
 import { createRequire } from "node:module";
 import type { ModelVersion } from "../repository/model.ts";
-import type { Profile, ShapeProfiles } from "../scheduler/types.ts";
+import type { Profile, ProfilePoint, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
+import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
 import { LaneDevice } from "./lane-device.ts";
 import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
-import type { FromThread, KnownProfiles, WarmedModel } from "./messages.ts";
+import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
-import { ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
+import { monotoneProfile } from "./profile.ts";
+import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
+import { SilenceWatch } from "./silence-watch.ts";
 
 interface Kept {
   readonly version: ModelVersion;
@@ -52,6 +55,10 @@ export class LaneProcess {
   /** Loads and unloads go one after another: a profile taken while another session is built would be wrong. */
   #queue: Promise<unknown> = Promise.resolve();
   #pending: PendingLoad | null = null;
+  readonly #limits: HangLimits;
+  readonly #silence: SilenceWatch;
+  readonly #profileBudgetMs: number;
+  #warming: { readonly resolve: (us: number) => void; readonly reject: (error: LoadError) => void } | null = null;
   readonly #unloading = new Map<string, () => void>();
   #sharedChannel: ThreadChannel | null = null;
   /** Lines to a process that is gone: nothing answers on them. */
@@ -62,6 +69,9 @@ export class LaneProcess {
   private constructor(options: LaneOptions, arena: Arena | null, transport: Transport) {
     this.#options = options;
     this.lane = options.lane;
+    this.#profileBudgetMs = options.profileBudgetMs ?? 3000;
+    this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
+    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
     this.transport = transport;
     this.#arena = arena;
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
@@ -156,12 +166,36 @@ export class LaneProcess {
     return shapes.profiles;
   }
 
+  /** Whether the provider prepares for each shape, and has not yet for this one. */
+  isCold(model: string, shape: string): boolean {
+    const kept = this.#models.get(model);
+    return kept !== undefined && this.#options.provider.name !== "cpu" && !kept.shapes.isMeasured(shape);
+  }
+
+  /**
+   * Prepares for a shape that was not warmed at load, one batch size at a time; `turn` is waited for before each. Resolves to
+   * all measured profiles, to be announced to the engine as `loaded`. Rejects with a `LoadError` where the model fails at
+   * the shape or does not stay loaded, and with what `turn` rejects with.
+   */
+  async warm(model: string, shape: string, turn: () => Promise<void>): Promise<ShapeProfiles> {
+    const kept = this.#models.get(model);
+    if (kept === undefined) throw new LoadError("closed", `${model} is not loaded on lane ${this.lane}`);
+    const points: ProfilePoint[] = [];
+    for (const bucket of kept.loaded.buckets) {
+      await turn();
+      points.push({ bucket, us: await this.#inTurn(() => this.#warmBucket(kept, shape, bucket)) });
+    }
+    kept.shapes.add(shape, monotoneProfile(points));
+    return kept.shapes.measured;
+  }
+
   /** Ends the process at once. Batches that are executing are lost without a word. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#backoff.cancel();
     const error = new LoadError("closed", `lane ${this.lane} was closed`);
     this.#pending?.reject(error);
+    this.#warming?.reject(error);
     await this.#host?.close();
     this.#host = null;
     this.#device.lose(`lane ${this.lane} was closed`);
@@ -176,11 +210,11 @@ export class LaneProcess {
 
   #newDevice(): LaneDevice {
     const { lane, kind = "device" } = this.#options;
-    return new LaneDevice(lane, kind, this.#arena, {
-      fatal: (model, message) => {
-        this.#options.events.log("warn", `lane ${lane}: the device failed while executing ${model}: ${message}`);
-        this.#host?.kill();
-      },
+    return new LaneDevice(lane, kind, this.#arena, this.#limits, {
+      fatal: (model, message) => this.#host?.kill(`the device failed while executing ${model}: ${message}`),
+      hung: (_model, reason) => this.#host?.kill(reason),
+      // Trial runs of a load take turns with batches, and may be long.
+      occupied: () => this.#silence.watching,
     });
   }
 
@@ -193,6 +227,25 @@ export class LaneProcess {
     const host = await startProcessHost(this.#arena, events);
     if (this.#options.provider.name === "cpu" && host.pid !== null) yieldToDaemon(host.pid);
     return host;
+  }
+
+  async #warmBucket(kept: Kept, shape: string, bucket: number): Promise<number> {
+    const { key } = kept.version;
+    if (this.#models.get(key) !== kept) throw new LoadError("closed", `${key} was unloaded or is loaded anew`);
+    if (this.#host === null || this.#dead.has(kept.channel)) {
+      throw new LoadError("crashed", `lane ${this.lane} is restarting`);
+    }
+    const budgetMs = this.#profileBudgetMs / kept.loaded.buckets.length;
+    try {
+      return await this.#silence.during(`warming ${key}`, () => {
+        return new Promise((resolve, reject) => {
+          this.#warming = { resolve, reject };
+          kept.channel.send({ type: "warm", model: key, shape, bucket, budgetMs });
+        });
+      });
+    } finally {
+      this.#warming = null;
+    }
   }
 
   #lost(reason: string): void {
@@ -210,6 +263,7 @@ export class LaneProcess {
     this.#pending = null;
     const message = `the lane's process died while loading it: ${reason}`;
     pending?.reject(executing === null ? new LoadError("crashed", message) : new CrashedBeside("crashed", message));
+    this.#warming?.reject(new LoadError("crashed", `the lane's process died while warming: ${reason}`));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
   }
@@ -266,37 +320,56 @@ export class LaneProcess {
     const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
     await this.#up;
     if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
-    const channel = await this.#openChannel();
-    const profileBudgetMs = this.#options.profileBudgetMs ?? 3000;
     const request = loadRequest(version, {
+      sequence: before === null ? version.sequence : null,
       provider: this.#options.provider,
       threads,
       warmShapes,
       known,
-      profileBudgetMs,
+      profileBudgetMs: this.#profileBudgetMs,
     });
-    const device = this.#device;
-    let warmed: WarmedModel;
-    try {
-      warmed = await new Promise<WarmedModel>((resolve, reject) => {
-        this.#pending = { model: version.key, resolve, reject };
-        channel.send({ type: "load", request });
-      });
-      this.#place(device, version, channel, warmed);
-    } catch (error) {
-      this.#closeChannel(channel);
-      throw error;
-    }
+    const { channel, warmed } = await this.#silence.during(`loading ${version.key}`, () => {
+      return this.#loadOn(request, version);
+    });
     const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
     if (!fromCache) await this.#remember(identity, warmed);
-    const { profiles, buckets, coldShapes, unbatchedOutputs, createUs, warmUpUs } = warmed;
+    const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,
       channel,
       shapes: new ShapeTable(version, profiles),
       crashesAtMs: [],
-      loaded: { model: version.key, profiles, buckets, fromCache, coldShapes, unbatchedOutputs, createUs, warmUpUs },
+      loaded: {
+        model: version.key,
+        profiles,
+        buckets,
+        fromCache,
+        coldShapes,
+        padding,
+        unbatchedOutputs,
+        createUs,
+        warmUpUs,
+      },
     };
+  }
+
+  async #loadOn(
+    request: LoadRequest,
+    version: ModelVersion,
+  ): Promise<{ readonly channel: ThreadChannel; readonly warmed: WarmedModel }> {
+    const channel = await this.#openChannel();
+    const device = this.#device;
+    try {
+      const warmed = await new Promise<WarmedModel>((resolve, reject) => {
+        this.#pending = { model: version.key, resolve, reject };
+        channel.send({ type: "load", request });
+      });
+      this.#place(device, version, channel, warmed);
+      return { channel, warmed };
+    } catch (error) {
+      this.#closeChannel(channel);
+      throw error;
+    }
   }
 
   #place(device: LaneDevice, version: ModelVersion, channel: ThreadChannel, warmed: WarmedModel): void {
@@ -322,9 +395,11 @@ export class LaneProcess {
     if (kept === undefined) return;
     this.#models.delete(model);
     if (this.#host === null || this.#dead.has(kept.channel)) return;
-    await new Promise<void>((resolve) => {
-      this.#unloading.set(model, resolve);
-      kept.channel.send({ type: "unload", model });
+    await this.#silence.during(`unloading ${model}`, () => {
+      return new Promise<void>((resolve) => {
+        this.#unloading.set(model, resolve);
+        kept.channel.send({ type: "unload", model });
+      });
     });
     this.#unloading.delete(model);
     this.#device.remove(model);
@@ -351,6 +426,7 @@ export class LaneProcess {
   }
 
   #received(message: FromThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    this.#silence.heard();
     switch (message.type) {
       case "done":
       case "failed":
@@ -364,6 +440,12 @@ export class LaneProcess {
         break;
       case "load-failed":
         this.#takePending(message.model)?.reject(new LoadError(message.code, message.message));
+        break;
+      case "warmed":
+        this.#warming?.resolve(message.us);
+        break;
+      case "warm-failed":
+        this.#warming?.reject(new LoadError("warm-up", message.message));
         break;
       case "unloaded":
         this.#unloading.get(message.model)?.();
@@ -381,13 +463,10 @@ export class LaneProcess {
   #identity(version: ModelVersion, threads: number): ProfileIdentity {
     const { provider, deviceName } = this.#options;
     return {
-      modelHash: version.hash,
+      ...identityOf(version),
       runtimeVersion: this.#runtimeVersion,
       device: `${providerText(provider)} ${deviceName}`,
       threads,
-      maxBatchSize: version.maxBatchSize,
-      buckets: version.settings.buckets,
-      batched: version.batched,
     };
   }
 }

@@ -2,7 +2,8 @@
  * Where a batch's inputs stand in a slot. Offsets depend on the model and the shape key alone, not on the batch's size, so
  * that a staged batch can grow without moving what was already gathered. Parent and lane compute it alike.
  */
-import { type ShapedModel, shapesOfKey } from "../engine/shape-key.ts";
+import { elementOf, type PaddableModel, sequenceAxis } from "../engine/sequence.ts";
+import { shapesOfKey } from "../engine/shape-key.ts";
 import { ELEMENT_BYTES } from "../engine/tensors.ts";
 
 /** Input and output tensors start at multiples of this: a cache line, and what vector instructions like. */
@@ -17,6 +18,17 @@ export interface InputPlace {
   readonly itemElements: number;
   /** Concrete shape with one item. */
   readonly shape: readonly number[];
+  /** How shorter tensors are brought to this shape; null where they can't be. */
+  readonly paddable: Paddable | null;
+}
+
+export interface Paddable {
+  /** The dimension that may be shorter. */
+  readonly axis: number;
+  /** Pieces of an item that are padded each by itself: the product of the dimensions between the batch's and this one. */
+  readonly blocks: number;
+  /** One element of padding. */
+  readonly fill: Uint8Array;
 }
 
 export interface BatchLayout {
@@ -25,7 +37,7 @@ export interface BatchLayout {
   readonly inputsBytes: number;
 }
 
-export interface LaidOutModel extends ShapedModel {
+export interface LaidOutModel extends PaddableModel {
   readonly maxBatchSize: number;
 }
 
@@ -45,13 +57,21 @@ export function batchLayout(model: LaidOutModel, key: string): BatchLayout {
     const shape = shapes[index]!;
     const itemElements = product(shape);
     const elementBytes = ELEMENT_BYTES[spec.datatype];
-    if (elementBytes === null) return { offset: 0, itemBytes: -1, itemElements, shape };
+    if (elementBytes === null) return { offset: 0, itemBytes: -1, itemElements, shape, paddable: null };
     const itemBytes = itemElements * elementBytes;
     const offset = end;
     end = align(end + itemBytes * (model.batched ? model.maxBatchSize : 1));
-    return { offset, itemBytes, itemElements, shape };
+    return { offset, itemBytes, itemElements, shape, paddable: paddableInput(model, index, shape) };
   });
   return { inputs, inputsBytes: end };
+}
+
+function paddableInput(model: LaidOutModel, input: number, shape: readonly number[]): Paddable | null {
+  const axis = model.sequence === null ? null : sequenceAxis(model, input);
+  if (axis === null || shape[axis] === 0) return null;
+  const { name, datatype } = model.inputs[input]!;
+  const fill = elementOf(datatype, model.sequence!.pad[name] ?? 0);
+  return fill === null ? null : { axis, blocks: product(shape.slice(1, axis)), fill };
 }
 
 /** The concrete shape of an input for a batch of `items`. */

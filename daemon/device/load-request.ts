@@ -5,7 +5,7 @@ import { warmShapesOf } from "./warm-shapes.ts";
 /** What a session thread is asked to load: the model as the repository has it, and how to execute it. */
 export function loadRequest(
   version: ModelVersion,
-  how: Pick<LoadRequest, "provider" | "threads" | "warmShapes" | "known" | "profileBudgetMs">,
+  how: Pick<LoadRequest, "sequence" | "provider" | "threads" | "warmShapes" | "known" | "profileBudgetMs">,
 ): LoadRequest {
   const { key, path, inputs, outputs, batched, maxBatchSize, settings } = version;
   return { model: key, path, inputs, outputs, batched, maxBatchSize, buckets: settings.buckets, ...how };

@@ -1,5 +1,6 @@
 /** What the daemon's side of a lane and its session threads tell each other. Contracts within this folder only. */
 
+import type { OutputAxes, SequencePadding } from "../engine/sequence.ts";
 import type { TensorSpec } from "../engine/tensors.ts";
 import type { ShapeProfiles } from "../scheduler/types.ts";
 import type { Region } from "./arena.ts";
@@ -14,6 +15,8 @@ export interface LoadRequest {
   readonly outputs: readonly TensorSpec[];
   readonly batched: boolean;
   readonly maxBatchSize: number;
+  /** Padding that is to be tried out; null: requests are not padded, or it has been tried out already. */
+  readonly sequence: SequencePadding | null;
   readonly provider: Provider;
   /** Intra-op threads of the session. */
   readonly threads: number;
@@ -37,6 +40,11 @@ export interface KnownProfiles {
   readonly profiles: ShapeProfiles;
 }
 
+/** What came of trying to pad: which dimensions of the outputs grow, or why requests must not be padded. */
+export type PaddingTrial =
+  | { readonly ok: true; readonly outputAxes: OutputAxes }
+  | { readonly ok: false; readonly reason: string };
+
 /** A shape that was to be warmed, and why it could not be. */
 export interface ColdShape {
   readonly shape: string;
@@ -45,6 +53,8 @@ export interface ColdShape {
 
 export interface WarmedModel extends KnownProfiles {
   readonly coldShapes: readonly ColdShape[];
+  /** null where there was nothing to try. */
+  readonly padding: PaddingTrial | null;
   /** Outputs whose first dimension is not the batch's, by what was seen in warm-up. */
   readonly unbatchedOutputs: readonly string[];
   /** The largest warmed batch's inputs and outputs. */
@@ -64,9 +74,19 @@ export interface RunRequest {
   readonly region: Region | null;
 }
 
+/** To warm and measure one batch size of a shape of a model that is loaded. */
+export interface WarmRequest {
+  readonly type: "warm";
+  readonly model: string;
+  readonly shape: string;
+  readonly bucket: number;
+  readonly budgetMs: number;
+}
+
 export type ToThread =
   | { readonly type: "load"; readonly request: LoadRequest }
   | { readonly type: "unload"; readonly model: string }
+  | WarmRequest
   | { readonly type: "map"; readonly region: Region }
   | { readonly type: "unmap"; readonly region: Region }
   | RunRequest;
@@ -82,6 +102,8 @@ export type FromThread =
   | { readonly type: "progress"; readonly model: string; readonly activity: string }
   | { readonly type: "loaded"; readonly model: string; readonly result: WarmedModel }
   | { readonly type: "load-failed"; readonly model: string; readonly code: LoadErrorCode; readonly message: string }
+  | { readonly type: "warmed"; readonly us: number }
+  | { readonly type: "warm-failed"; readonly message: string }
   | { readonly type: "unloaded"; readonly model: string }
   | {
       readonly type: "done";

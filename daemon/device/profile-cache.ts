@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
+import type { ModelVersion } from "../repository/model.ts";
 import type { KnownProfiles } from "./messages.ts";
 
 /** Raised when what is stored, or how it is measured, changes meaning. */
@@ -19,6 +20,20 @@ export interface ProfileIdentity {
   /** As configured; null where they are chosen by measuring. */
   readonly buckets: readonly number[] | null;
   readonly batched: boolean;
+  /** Up to which the lengths of sequences were chosen by measuring; null where they were not. */
+  readonly lengthMax: number | null;
+}
+
+/** What a model version itself brings to the identity of its profiles. */
+export function identityOf({
+  hash,
+  maxBatchSize,
+  settings,
+  batched,
+  sequence,
+}: ModelVersion): Omit<ProfileIdentity, "runtimeVersion" | "device" | "threads"> {
+  const lengthMax = sequence === null || sequence.lengths !== null ? null : sequence.lengthMax;
+  return { modelHash: hash, maxBatchSize, buckets: settings.buckets, batched, lengthMax };
 }
 
 const stored = z.object({
@@ -61,8 +76,18 @@ export class ProfileCache {
   }
 
   #file(identity: ProfileIdentity): string {
-    const { modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched } = identity;
-    const key = JSON.stringify([FORMAT, modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched]);
+    const { modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched, lengthMax } = identity;
+    const key = JSON.stringify([
+      FORMAT,
+      modelHash,
+      runtimeVersion,
+      device,
+      threads,
+      maxBatchSize,
+      buckets,
+      batched,
+      ...(lengthMax === null ? [] : [lengthMax]),
+    ]);
     return path.join(this.#folder, `${createHash("sha256").update(key).digest("hex").slice(0, 32)}.json`);
   }
 }

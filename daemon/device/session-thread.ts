@@ -6,7 +6,16 @@ import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
 import { ExecutionError, HostedModel } from "./hosted-model.ts";
 import { LoadError } from "./load-error.ts";
-import type { Channel, FromThread, Hello, LoadRequest, RunRequest, ThreadData, ToThread } from "./messages.ts";
+import type {
+  Channel,
+  FromThread,
+  Hello,
+  LoadRequest,
+  RunRequest,
+  ThreadData,
+  ToThread,
+  WarmRequest,
+} from "./messages.ts";
 import { ExecutionToken } from "./token.ts";
 
 const data = workerData as ThreadData;
@@ -69,6 +78,16 @@ async function load(request: LoadRequest): Promise<void> {
   }
 }
 
+async function warm(request: WarmRequest): Promise<void> {
+  try {
+    const model = models.get(request.model);
+    if (model === undefined) throw new Error(`model "${request.model}" is not loaded here`);
+    channel.send({ type: "warmed", us: await model.warm(request) });
+  } catch (error) {
+    channel.send({ type: "warm-failed", message: error instanceof Error ? error.message : String(error) });
+  }
+}
+
 async function unload(key: string): Promise<void> {
   const model = models.get(key);
   models.delete(key);
@@ -95,6 +114,9 @@ function handle(message: ToThread, payload: Uint8Array, buffer: ArrayBuffer | nu
   switch (message.type) {
     case "load":
       void load(message.request);
+      break;
+    case "warm":
+      void warm(message);
       break;
     case "unload":
       void unload(message.model);

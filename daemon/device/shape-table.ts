@@ -8,7 +8,7 @@ const GUESSES_MAX = 256;
 
 export class ShapeTable {
   readonly #model: LaidOutModel;
-  readonly #measured: ReadonlyMap<string, { profile: Profile; elements: number }>;
+  readonly #measured: Map<string, { profile: Profile; elements: number }>;
   readonly #guessed = new Map<string, Profile>();
 
   constructor(model: LaidOutModel, measured: ShapeProfiles) {
@@ -16,6 +16,11 @@ export class ShapeTable {
     this.#measured = new Map(
       Object.entries(measured).map(([shape, profile]) => [shape, { profile, elements: itemElements(model, shape) }]),
     );
+  }
+
+  /** Those that were measured. */
+  get measured(): ShapeProfiles {
+    return Object.fromEntries([...this.#measured].map(([shape, { profile }]) => [shape, profile]));
   }
 
   /** All profiles there are. An entry stays the same object as long as it has not changed. */
@@ -27,6 +32,16 @@ export class ShapeTable {
 
   has(shape: string): boolean {
     return this.#measured.has(shape) || this.#guessed.has(shape);
+  }
+
+  isMeasured(shape: string): boolean {
+    return this.#measured.has(shape);
+  }
+
+  /** Takes a profile that was measured later. */
+  add(shape: string, profile: Profile): void {
+    this.#guessed.delete(shape);
+    this.#measured.set(shape, { profile, elements: itemElements(this.#model, shape) });
   }
 
   /** Throws where the shape key is none of this model's. */

@@ -1,14 +1,16 @@
 /** Made-up inputs for warm-up: values that nearly any model takes. */
 import { type Datatype, ELEMENT_BYTES } from "../engine/tensors.ts";
 
+const SEED = 0x9e3779b9;
+
 /**
  * Fills a tensor's bytes. Fractions within 0..1 for floating point, from a fixed sequence so that runs compare; ones for
  * integers and booleans, which are valid as token ids, as masks and as sizes.
  */
-export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array): void {
+export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, seed: number = SEED): void {
   const elementBytes = ELEMENT_BYTES[datatype]!;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let state = 0x9e3779b9;
+  let state = seed;
   for (let offset = 0; offset < bytes.byteLength; offset += elementBytes) {
     switch (datatype) {
       case "FP32":
@@ -27,6 +29,21 @@ export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8
       default:
         view.setUint8(offset, 1);
     }
+  }
+}
+
+/**
+ * Like `fillSynthetic`, with a sequence of its own for each seed and zeros and ones for integers: what differs from place to
+ * place, and is valid wherever ones are.
+ */
+export function fillVaried(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, seed: number): void {
+  fillSynthetic(datatype, bytes, seed);
+  if (datatype.startsWith("FP")) return;
+  const elementBytes = ELEMENT_BYTES[datatype]!;
+  let state = nextState(seed);
+  for (let offset = 0; offset < bytes.byteLength; offset += elementBytes) {
+    state = nextState(state);
+    if (state < 2 ** 31) bytes[offset] = 0;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Which shapes a model is warmed with: those its settings name, or guesses where they name none. */
-import { hasVaryingShape, shapeKey } from "../engine/shape-key.ts";
+import { keyOfLength } from "../engine/sequence.ts";
+import { hasVaryingShape, type ShapedModel, shapeKey } from "../engine/shape-key.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import { LoadError } from "./load-error.ts";
 import type { WarmShapes } from "./messages.ts";
@@ -9,14 +10,21 @@ const GUESSES = [64, 224, 32, 16, 8, 4, 2, 1];
 
 /**
  * Each entry of `settings.warmShapes` gives by input name the values of its varying non-batch dimensions, in order; or its
- * whole shape without the batch dimension. Throws a `LoadError` where one does not fit the model.
+ * whole shape without the batch dimension. Where sequences are padded, the lengths they are padded to; none yet where these
+ * are to be chosen by measuring. Throws a `LoadError` where one does not fit the model.
  */
 export function warmShapesOf(version: ModelVersion): WarmShapes {
   if (!hasVaryingShape(version)) return { keys: [""], firstThatWorks: false };
+  if (version.sequence !== null)
+    return { keys: keysOfLengths(version, version.sequence.lengths ?? []), firstThatWorks: false };
   const configured = version.settings.warmShapes.map((values) => keyOf(version, values));
   if (configured.length > 0) return { keys: [...new Set(configured)], firstThatWorks: false };
   const keys = GUESSES.map((guess) => shapeKey(version, guessedShapes(version, guess)));
   return { keys: [...new Set(keys)], firstThatWorks: true };
+}
+
+export function keysOfLengths(model: ShapedModel, lengths: readonly number[]): string[] {
+  return lengths.map((length) => keyOfLength(model, length));
 }
 
 function keyOf(version: ModelVersion, values: Readonly<Record<string, readonly number[]>>): string {

@@ -2,9 +2,13 @@
  * Warms every bucket of every shape and measures how long it takes. Knows nothing of the runtime: it is handed a function
  * that executes one batch of made-up inputs.
  */
+
+import { keyOfLength } from "../engine/sequence.ts";
 import type { Profile, ProfilePoint } from "../scheduler/types.ts";
+import { chooseLengths } from "./lengths.ts";
 import type { ColdShape, KnownProfiles, LoadRequest } from "./messages.ts";
 import { bucketsToAdd, median, monotoneProfile, powerOfTwoBuckets } from "./profile.ts";
+import { keysOfLengths } from "./warm-shapes.ts";
 
 /** Executes a batch of made-up inputs and resolves to its execution time. */
 export type TrialRun = (shape: string, bucket: number) => Promise<number>;
@@ -15,13 +19,23 @@ export interface WarmUpResult extends KnownProfiles {
 
 type WarmUpRequest = Pick<
   LoadRequest,
-  "maxBatchSize" | "buckets" | "warmShapes" | "known" | "profileBudgetMs" | "provider"
+  | "inputs"
+  | "batched"
+  | "maxBatchSize"
+  | "buckets"
+  | "sequence"
+  | "warmShapes"
+  | "known"
+  | "profileBudgetMs"
+  | "provider"
 >;
 
 /** The first run of a bucket allocates, the second still settles (on a GPU, the first chooses among algorithms too). */
 const WARM_RUNS = 2;
 const MEASURED_RUNS_MIN = 3;
 const MEASURED_RUNS_MAX = 15;
+/** Time for all lengths of a sequence together, as a multiple of that for one shape. */
+const LENGTHS_BUDGET = 3;
 /** Runs as long as this vary little in proportion, and cost much: fewer do. */
 const LONG_RUN_US = 400_000;
 
@@ -31,7 +45,10 @@ export async function warmUp(request: WarmUpRequest, run: TrialRun): Promise<War
   const profiles: Record<string, Profile> = {};
   let buckets: readonly number[] | null = request.known?.buckets ?? request.buckets;
   let lastFailure: unknown = new Error("no shape to warm up with");
-  for (const shape of request.warmShapes.keys) {
+  const keys = await shapesToTry(request, run);
+  const share = request.sequence === null ? 1 : Math.min(1, LENGTHS_BUDGET / keys.length);
+  // Of a sequence the longest first: there padding costs most, so that batch sizes are chosen by what matters.
+  for (const shape of request.sequence === null ? keys : [...keys].reverse()) {
     try {
       const known = request.known?.profiles[shape];
       if (known !== undefined && buckets !== null) {
@@ -40,7 +57,7 @@ export async function warmUp(request: WarmUpRequest, run: TrialRun): Promise<War
         for (const bucket of buckets) await warmBucket(shape, bucket, run, runs);
         profiles[shape] = known;
       } else {
-        const profile = await measureShape(request, shape, buckets, run);
+        const profile = await measureShape(request, shape, buckets, share, run);
         buckets ??= profile.map(({ bucket }) => bucket);
         profiles[shape] = profile;
       }
@@ -52,17 +69,30 @@ export async function warmUp(request: WarmUpRequest, run: TrialRun): Promise<War
     }
   }
   if (buckets === null || Object.keys(profiles).length === 0) throw lastFailure;
-  return { buckets, profiles, coldShapes };
+  const inOrder = keys.flatMap((shape) => (profiles[shape] === undefined ? [] : [[shape, profiles[shape]] as const]));
+  return { buckets, profiles: Object.fromEntries(inOrder), coldShapes };
+}
+
+async function shapesToTry(request: WarmUpRequest, run: TrialRun): Promise<readonly string[]> {
+  const { sequence, known, maxBatchSize, warmShapes } = request;
+  if (sequence === null || sequence.lengths !== null) return warmShapes.keys;
+  // Lengths were chosen when these were measured.
+  if (known !== null) return Object.keys(known.profiles);
+  const lengths = await chooseLengths(sequence.lengthMax, async (length) => {
+    return (await measureBucket(keyOfLength(request, length), maxBatchSize, 0, run)).us;
+  });
+  return keysOfLengths(request, lengths);
 }
 
 async function measureShape(
   request: WarmUpRequest,
   shape: string,
   fixedBuckets: readonly number[] | null,
+  budgetShare: number,
   run: TrialRun,
 ): Promise<Profile> {
   const first = fixedBuckets ?? powerOfTwoBuckets(request.maxBatchSize);
-  const bucketBudgetUs = (request.profileBudgetMs * 1000) / first.length;
+  const bucketBudgetUs = (budgetShare * request.profileBudgetMs * 1000) / first.length;
   const points: ProfilePoint[] = [];
   for (const bucket of first) points.push(await measureBucket(shape, bucket, bucketBudgetUs, run));
   if (fixedBuckets === null) {
@@ -80,7 +110,13 @@ async function warmBucket(shape: string, bucket: number, run: TrialRun, runs: nu
   return us;
 }
 
-async function measureBucket(shape: string, bucket: number, budgetUs: number, run: TrialRun): Promise<ProfilePoint> {
+/** Warms one batch size of a shape and measures it as often as the budget allows, a few times at least. */
+export async function measureBucket(
+  shape: string,
+  bucket: number,
+  budgetUs: number,
+  run: TrialRun,
+): Promise<ProfilePoint> {
   const warmUs = await warmBucket(shape, bucket, run);
   const affordable = Math.floor(budgetUs / Math.max(1, warmUs)) - WARM_RUNS;
   const runsMin = warmUs < LONG_RUN_US ? MEASURED_RUNS_MIN : 1;

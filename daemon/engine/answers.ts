@@ -1,7 +1,7 @@
 import type { BatchPlan } from "../scheduler/types.ts";
 import type { PendingRequest } from "./pending.ts";
 import type { ExecutionResult, ExecutionTimings, Outcome, RequestTimings } from "./ports.ts";
-import { splitOutputs } from "./split.ts";
+import { cutBack, splitOutputs } from "./split.ts";
 
 /** Where one request's time went. */
 export function timingsOf(
@@ -39,5 +39,7 @@ export function outcomeOf(
   if (!result.ok) return { type: "failed", message: result.message };
   const outputs = splitOutputs(result.outputs, request.outputs, plan.bucket, offset, request.items);
   if (typeof outputs === "string") return { type: "failed", message: `the model returned no output '${outputs}'` };
-  return { type: "answered", outputs, timings: timings! };
+  const { padding } = request;
+  const own = padding === null ? outputs : outputs.map((output) => cutBack(output, padding));
+  return { type: "answered", outputs: own, timings: timings! };
 }

@@ -50,6 +50,8 @@ export interface EngineSnapshot {
     readonly lane: string;
     readonly kind: LaneKind;
     readonly executing: BatchPlan | null;
+    /** When a batch that was no fill last started or ended there; null where none has. */
+    readonly deadlineWorkUs: number | null;
   }[];
 }
 
@@ -57,6 +59,7 @@ export interface EngineSnapshot {
 interface Lane {
   readonly device: Device;
   executing: RunningExecution | null;
+  deadlineWorkUs: number | null;
   /** Whether the scheduler has been told of it: a start that names it before that meant an earlier lane of its name. */
   known: boolean;
   /** Whether it is out of service. */
@@ -127,7 +130,7 @@ export class Engine implements Inference {
    */
   addLane(device: Device): void {
     if (this.#lanes.has(device.lane)) throw new Error(`a lane named '${device.lane}' is already in service`);
-    const lane: Lane = { device, executing: null, known: false, gone: false, idle: null };
+    const lane: Lane = { device, executing: null, deadlineWorkUs: null, known: false, gone: false, idle: null };
     this.#lanes.set(device.lane, lane);
     device.attach({
       ended: (_name, execution, result) => this.#laneEnded(lane, execution, result),
@@ -223,10 +226,11 @@ export class Engine implements Inference {
         queuedBytes: queue.bytes,
         queuedBestEffortItems: queue.bestEffortItems,
       })),
-      lanes: [...this.#lanes.values()].map(({ device, executing }) => ({
+      lanes: [...this.#lanes.values()].map(({ device, executing, deadlineWorkUs }) => ({
         lane: device.lane,
         kind: device.kind,
         executing: executing?.plan ?? null,
+        deadlineWorkUs,
       })),
     };
   }
@@ -322,6 +326,7 @@ export class Engine implements Inference {
     }
     if (lane.executing !== null) throw new Error(`the scheduler started a batch on lane '${plan.lane}', which is busy`);
     lane.executing = execution;
+    if (plan.reason !== "fill") lane.deadlineWorkUs = nowUs;
     this.#started.push(execution);
     lane.device.start(execution);
   }
@@ -353,6 +358,7 @@ export class Engine implements Inference {
     }
     lane.executing = null;
     const finished = { lane, execution: ended as RunningExecution, result, endedUs: this.#clock.nowUs() };
+    if (ended.plan.reason !== "fill") lane.deadlineWorkUs = finished.endedUs;
     if (lane.gone) {
       this.#post(null, finished);
       lane.idle?.();

@@ -1,5 +1,6 @@
 import type { RequestId, WaitExplanation } from "../scheduler/types.ts";
 import type { AcceptedRequest, InferenceRequest, Reply } from "./ports.ts";
+import type { Padding } from "./sequence.ts";
 import { tensorBytes } from "./split.ts";
 import type { Tensor } from "./tensors.ts";
 
@@ -38,6 +39,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly model: string;
   readonly items: number;
   readonly shape: string;
+  readonly padding: Padding | null;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly string[] | null;
   readonly deadlineUs: number | null;
@@ -63,6 +65,7 @@ export class PendingRequest implements AcceptedRequest {
     this.model = request.model;
     this.items = request.items;
     this.shape = request.shape;
+    this.padding = request.padding ?? null;
     this.inputs = request.inputs;
     this.outputs = request.outputs;
     this.deadlineUs = request.deadlineUs;

@@ -3,6 +3,7 @@
  * scheduler are the same in all three.
  */
 import type { BatchPlan, LaneKind, RequestId, ShedCause, ShedDetail, WaitExplanation } from "../scheduler/types.ts";
+import type { Padding } from "./sequence.ts";
 import type { Tensor } from "./tensors.ts";
 
 /** Monotonic time and the one timer. */
@@ -21,6 +22,8 @@ export interface InferenceRequest {
   readonly items: number;
   /** Key of the non-batch dimensions where they vary; `""` where all items have one shape. */
   readonly shape: string;
+  /** Where it is padded to the length that `shape` has; its inputs have its own. */
+  readonly padding?: Padding | null;
   /** In the order of the model's declared inputs. Bytes may be views on the received message; they are not modified. */
   readonly inputs: readonly Tensor[];
   /** Names of the outputs that are wanted, in order; null for all. */
@@ -59,7 +62,8 @@ export type ExecutionResult =
   | {
       readonly ok: true;
       /**
-       * One tensor for each output of the model, with the executed bucket as its batch dimension (padding included).
+       * One tensor for each output of the model, with the executed bucket as its batch dimension and the shape key's length
+       * (padding included).
        * Views are valid until `Device.release` is called for the execution.
        */
       readonly outputs: readonly Tensor[];

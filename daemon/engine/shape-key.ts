@@ -14,7 +14,7 @@ export interface ShapedModel {
 }
 
 /** Indexes of an input's varying dimensions other than the batch's. */
-function varyingDimensions(spec: TensorSpec, batched: boolean): number[] {
+export function varyingDimensions(spec: TensorSpec, batched: boolean): number[] {
   const varying: number[] = [];
   for (let axis = batched ? 1 : 0; axis < spec.shape.length; axis++) {
     if (spec.shape[axis]! < 0) varying.push(axis);

@@ -1,3 +1,4 @@
+import type { Padding } from "./sequence.ts";
 import type { Tensor, TensorData } from "./tensors.ts";
 
 /**
@@ -40,6 +41,31 @@ function range(data: TensorData, bucket: number, offset: number, items: number):
   const from = offset * perItem;
   const to = from + items * perItem;
   return data instanceof Uint8Array ? data.subarray(from, to) : data.slice(from, to);
+}
+
+/** A padded request's output without its padding: a view where its own part is in one piece, else a copy. */
+export function cutBack(output: Tensor, { length, paddedLength, outputAxes }: Padding): Tensor {
+  const shape = [...output.shape];
+  let { data } = output;
+  for (const axis of outputAxes[output.name] ?? []) {
+    const blocks = shape.slice(0, axis).reduce((count, size) => count * size, 1);
+    data = heads(data, blocks, length / paddedLength);
+    shape[axis] = length;
+  }
+  return { ...output, shape, data };
+}
+
+/** The first part of each of `blocks` equal pieces. */
+function heads(data: TensorData, blocks: number, share: number): TensorData {
+  const block = blocks === 0 ? 0 : data.length / blocks;
+  const kept = Math.round(block * share);
+  if (blocks <= 1) return data instanceof Uint8Array ? data.subarray(0, kept) : data.slice(0, kept);
+  if (!(data instanceof Uint8Array)) return data.filter((_, index) => index % block < kept);
+  const cut = new Uint8Array(blocks * kept);
+  for (let index = 0; index < blocks; index++) {
+    cut.set(data.subarray(index * block, index * block + kept), index * kept);
+  }
+  return cut;
 }
 
 /** Bytes that a request's tensors occupy on the wire (a string element carries a 4-byte length). */

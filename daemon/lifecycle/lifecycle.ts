@@ -6,6 +6,7 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { ModelRepository, ScanResult } from "../repository/model-repository.ts";
 import type { CatalogEntry, ModelCatalog, ModelLookup, RepositoryAction, RepositoryParameter } from "../rpc/ports.ts";
 import type { ShapeProfiles } from "../scheduler/types.ts";
+import { ColdShapes } from "./cold-shapes.ts";
 import { IDLE_CHECK_MS, Placement } from "./placement.ts";
 import type { LifecycleLogger, LifecycleObserver, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
 import { needsSameSessions, type ServedModel } from "./served-model.ts";
@@ -37,6 +38,7 @@ interface LoadFailure {
 export class Lifecycle implements ModelCatalog {
   readonly #parts: LifecycleParts;
   readonly #placement: Placement;
+  readonly #coldShapes: ColdShapes;
   readonly #byKey = new Map<string, ServedModel>();
   /** By name: what requests may ask for, ascending by version. */
   readonly #byName = new Map<string, ServedModel[]>();
@@ -57,6 +59,13 @@ export class Lifecycle implements ModelCatalog {
         this.#activity = activity;
       },
       closed: () => this.#closed,
+    });
+    this.#coldShapes = new ColdShapes({
+      isQuiet: (lane) => parts.host.isQuiet(lane),
+      warmed: (lane, key, profiles) => {
+        if (this.#byKey.get(key)?.lanes.has(lane)) parts.host.loaded(lane, key, profiles);
+      },
+      logger: parts.logger,
     });
   }
 
@@ -93,6 +102,7 @@ export class Lifecycle implements ModelCatalog {
   /** Stops looking for changes and loading; what is served goes on being served. */
   close(): void {
     this.#closed = true;
+    this.#coldShapes.close();
     clearTimeout(this.#poll);
   }
 
@@ -136,15 +146,17 @@ export class Lifecycle implements ModelCatalog {
 
   /**
    * To be called before a request of this shape is submitted: lanes that have no profile for the shape yet are given one
-   * that is guessed from the nearest they have.
+   * that is guessed from the nearest they have, or are prepared for it when they have time.
    */
   announceShape(key: string, shape: string): void {
     const { lanes, replicas, host } = this.#parts;
     const served = this.#byKey.get(key);
     if (served === undefined) return;
     for (const lane of lanes) {
-      const profiles = served.lanes.has(lane.lane) ? lane.profilesFor(key, shape) : null;
+      if (!served.lanes.has(lane.lane)) continue;
+      const profiles = lane.profilesFor(key, shape);
       if (profiles !== null) host.loaded(lane.lane, key, profiles);
+      else if (lane.isCold(key, shape)) this.#coldShapes.wanted(lane, key, shape);
     }
     const profiles = served.replicas.size > 0 ? replicas.profilesFor(key, shape) : null;
     if (profiles !== null) for (const lane of served.replicas) host.loaded(lane, key, profiles);
@@ -154,6 +166,7 @@ export class Lifecycle implements ModelCatalog {
 
   /** A lane died: nothing is loaded on it any more. The engine has been told by the device itself. */
   laneLost(lane: string): void {
+    this.#coldShapes.forgetLane(lane);
     for (const served of this.#byKey.values()) {
       served.lanes.delete(lane);
       this.#tellServing(served);
@@ -386,6 +399,7 @@ export class Lifecycle implements ModelCatalog {
   #forget(served: ServedModel): void {
     const { key, name, version } = served.version;
     this.#byKey.delete(key);
+    this.#coldShapes.forgetModel(key);
     const rest = (this.#byName.get(name) ?? []).filter((one) => one !== served);
     if (rest.length > 0) this.#byName.set(name, rest);
     else this.#byName.delete(name);

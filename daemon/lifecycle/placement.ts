@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { usesReplicas } from "../cores.ts";
+import { lengthsOfKeys } from "../engine/sequence.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { LifecycleLogger, LoadedOnLane, LoadedReplicas, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
 import { effectiveSloUs, ServedModel } from "./served-model.ts";
@@ -94,9 +95,31 @@ export class Placement {
     load: (version: ModelVersion) => Promise<T>,
   ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
     const on = await load(asked);
-    if (!asked.batched || on.unbatchedOutputs.length === 0) return { version: asked, on };
+    if (!asked.batched || on.unbatchedOutputs.length === 0) return { version: this.#padded(asked, on), on };
     const version = this.#unbatched(asked, on.unbatchedOutputs);
     return { version, on: await load(version) };
+  }
+
+  /** The version with the lengths that its requests are padded to from now on, or without padding where that was refused. */
+  #padded(version: ModelVersion, { padding, profiles }: LoadedOnLane): ModelVersion {
+    const { key, sequence } = version;
+    if (sequence === null || padding === null) return version;
+    if (!padding.ok) {
+      this.#parts.logger.warn(
+        { model: key },
+        `${key}: requests are not padded, and only those of equal length share a batch: ${padding.reason}`,
+      );
+      return { ...version, sequence: null };
+    }
+    // A length that could not be warmed is one that every request of it would fail at.
+    const lengths = lengthsOfKeys(version, Object.keys(profiles));
+    if (sequence.lengths === null) {
+      this.#parts.logger.info(
+        { model: key, lengths },
+        `${key}: requests are padded to lengths of ${lengths.join(", ")}`,
+      );
+    }
+    return { ...version, sequence: { ...sequence, lengths, outputAxes: padding.outputAxes } };
   }
 
   #unbatched(version: ModelVersion, outputs: readonly string[]): ModelVersion {
@@ -105,7 +128,13 @@ export class Placement {
       { model: version.key },
       `${version.key}: the first dimension of output ${names} is not the batch's, so requests can't share a batch: it runs them one by one`,
     );
-    return { ...version, batched: false, maxBatchSize: 1, settings: { ...version.settings, buckets: null } };
+    return {
+      ...version,
+      batched: false,
+      maxBatchSize: 1,
+      sequence: null,
+      settings: { ...version.settings, buckets: null },
+    };
   }
 
   #reportCold(key: string, on: LoadedOnLane): void {

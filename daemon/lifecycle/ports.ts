@@ -1,5 +1,6 @@
 /** What the lifecycle of models needs from lanes and replicas; `device/` and `cpu/` provide it. */
 import type { Device } from "../engine/ports.ts";
+import type { OutputAxes } from "../engine/sequence.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { ModelSpec, ShapeProfiles } from "../scheduler/types.ts";
 
@@ -8,6 +9,11 @@ export interface LoadedOnLane {
   readonly profiles: ShapeProfiles;
   /** Shapes that were to be warmed and could not be. */
   readonly coldShapes: readonly { readonly shape: string; readonly message: string }[];
+  /** Whether requests may be padded as the model's settings ask, and how outputs grow then; null where they don't ask. */
+  readonly padding:
+    | { readonly ok: true; readonly outputAxes: OutputAxes }
+    | { readonly ok: false; readonly reason: string }
+    | null;
   /** Outputs whose first dimension is not the batch's: such a model has to be loaded as one without a batch dimension. */
   readonly unbatchedOutputs: readonly string[];
 }
@@ -19,6 +25,13 @@ export interface ModelLane {
   unload(key: string): Promise<void>;
   /** All profiles with one for `shape` added, where the lane had none for it; null where nothing is new. */
   profilesFor(key: string, shape: string): ShapeProfiles | null;
+  /** Whether the first batches of this shape may take seconds, since the device prepares for each shape. */
+  isCold(key: string, shape: string): boolean;
+  /**
+   * Prepares for the shape and measures it, one batch size at a time; `turn` is waited for before each. Batches go on
+   * meanwhile. Resolves to all profiles that were measured; rejects where the model can't run it, or is unloaded.
+   */
+  warm(key: string, shape: string, turn: () => Promise<void>): Promise<ShapeProfiles>;
 }
 
 /** A model's CPU replicas: each is a lane on which nothing else is loaded. */
@@ -47,6 +60,8 @@ export interface ModelHost {
   unloaded(lane: string, key: string): void;
   /** Whether nothing of the model is queued or executing. */
   isIdle(key: string): boolean;
+  /** Whether no work with deadlines waits anywhere, and none has been executing on the lane for a while. */
+  isQuiet(lane: string): boolean;
   /** Whether the lane is executing a batch of the model. */
   executes(lane: string, key: string): boolean;
 }

@@ -81,7 +81,7 @@ export function firstProfile(profiles: ShapeProfiles): Profile | null {
 /** The SLO that a model states, or one that leaves room for several executions of a single item. */
 export function effectiveSloUs(version: ModelVersion, profiles: ShapeProfiles): number {
   if (version.settings.sloMs !== null) return Math.round(version.settings.sloMs * 1000);
-  const singleUs = firstProfile(profiles)?.[0]?.us ?? 0;
+  const singleUs = Math.max(0, ...Object.values(profiles).map((profile) => profile[0]?.us ?? 0));
   return Math.max(SLO_DEFAULT_US, SLO_EXECUTIONS * singleUs);
 }
 

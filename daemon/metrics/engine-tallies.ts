@@ -181,16 +181,21 @@ export class EngineTallies implements EngineObserver {
     if (reason !== "removed") tally.losses++;
   }
 
-  #executed({ plan }: Execution, model: ModelTally, nowUs: number): void {
+  #executed({ plan, requests }: Execution, model: ModelTally, nowUs: number): void {
     const startedUs = this.#startedUs.get(plan.execution) ?? nowUs;
     this.#startedUs.delete(plan.execution);
     const us = nowUs - startedUs;
+    let paddingItems = plan.bucket - plan.items;
+    for (const { items, padding } of requests) {
+      if (padding) paddingItems += items * (1 - padding.length / padding.paddedLength);
+    }
     const lane = this.lanes.get(plan.lane);
     for (const tally of lane === undefined ? [model] : [model, lane]) {
       tally.executions[plan.reason]++;
       tally.busyUs[plan.reason] += us;
       tally.items += plan.items;
       tally.slots += plan.bucket;
+      tally.paddingItems += paddingItems;
     }
     this.#shares.get(plan.lane)?.add(nowUs, us, plan.reason === "fill");
   }

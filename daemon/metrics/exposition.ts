@@ -136,7 +136,11 @@ export function exposeTallies(registry: Registry, tallies: EngineTallies, source
     executing: tally.cancelledExecuting,
   }));
   perModel("slackline_items_executed_total", "Items in executed batches, padding left out", (tally) => tally.items);
-  perModel("slackline_padding_items_total", "Padding in executed batches", (tally) => tally.slots - tally.items);
+  perModel(
+    "slackline_padding_items_total",
+    "Padding in executed batches, in items; sequences count by the share that they are padded by",
+    (tally) => tally.paddingItems,
+  );
   perModelAnd(
     "class",
     "slackline_device_seconds_total",

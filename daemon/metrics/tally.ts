@@ -33,6 +33,8 @@ export class ExecutionTally {
   items = 0;
   /** Items and padding. */
   slots = 0;
+  /** Padding, in items: what fills up buckets, and by what share longer sequences stood in their batch than they are. */
+  paddingItems = 0;
 }
 
 /** The parts of a model version's key (`name/version`). */

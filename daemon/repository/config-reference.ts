@@ -68,4 +68,10 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "one that works, found by trying",
     what: "shapes to warm and profile where dimensions other than the batch's vary",
   },
+  sequence: {
+    value: "{mask: auto, none or an input; lengths: ascending, or length_max; pad: values by input name}",
+    byDefault:
+      "absent: only requests of equal shape share a batch. Within it: mask auto (found by its name), lengths chosen by measuring up to length_max 256, pad 0",
+    what: "pads requests to common lengths, so that different lengths share a batch; tried out at load, and not done where an answer would differ",
+  },
 };

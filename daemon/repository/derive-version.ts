@@ -9,6 +9,7 @@ import {
 } from "./batch-dimension.ts";
 import type { ModelSettings, ModelVersion } from "./model.ts";
 import type { ModelConfig } from "./model-config.ts";
+import { deriveSequence } from "./sequence-padding.ts";
 
 /** Settings of the daemon that stand in where a model's configuration says nothing. */
 export interface ModelDefaults {
@@ -60,6 +61,8 @@ export function deriveVersion(
   if (interfaces.warning !== null) warnings.push(interfaces.warning);
   const sizes = batchSizes(interfaces, config, defaults, problem, warnings);
   const warmShapes = warmItemShapes(interfaces, config, problem);
+  const { sequence, proposal } = deriveSequence(interfaces, shaped, written, problem);
+  if (proposal !== null) warnings.push(proposal);
   if (written.device === "gpu" && typeof written.replicas === "number" && written.replicas > 0) {
     problem(["replicas"], "has a meaning only with device: cpu or auto; here it is gpu");
   }
@@ -89,6 +92,7 @@ export function deriveVersion(
     outputs: interfaces.outputs,
     batched: interfaces.batched,
     maxBatchSize: sizes.maxBatchSize,
+    sequence,
     settings,
   };
   return { ok: true, model, warnings };

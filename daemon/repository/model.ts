@@ -1,4 +1,5 @@
 /** What a loadable model version is, once its files and its configuration have been read. */
+import type { SequencePadding } from "../engine/sequence.ts";
 import type { TensorSpec } from "../engine/tensors.ts";
 
 /** The states of a model version as the repository index names them. */
@@ -23,6 +24,8 @@ export interface ModelVersion {
   readonly batched: boolean;
   /** 1 where not batched. */
   readonly maxBatchSize: number;
+  /** How requests of different lengths may share a batch; null: only those of one shape do. */
+  readonly sequence: SequencePadding | null;
   readonly settings: ModelSettings;
 }
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { boolean, integer, number, oneOf, positive } from "../config/allowed.ts";
+import { boolean, integer, number, oneOf, positive, text } from "../config/allowed.ts";
 import type { DevicePlacement } from "./model.ts";
 
 /** Which versions of a model are served: all, the n highest that can be, or just these. */
@@ -27,9 +27,25 @@ export interface WrittenModelConfig {
   readonly versions?: VersionPolicy;
   /** Item shapes to warm and profile, by input name; inputs whose items have one shape may be left out. */
   readonly warm_shapes?: readonly Readonly<Record<string, readonly number[]>>[];
+  readonly sequence?: WrittenSequence;
+}
+
+/** How requests of different sequence lengths may share a batch. */
+export interface WrittenSequence {
+  /** The input that is 1 for tokens and 0 for padding; `auto`: found by its name; `none`: the model needs none. */
+  readonly mask?: string;
+  /** What requests are padded to. */
+  readonly lengths?: readonly number[];
+  /** The largest of the lengths that are chosen by measuring. */
+  readonly length_max?: number;
+  /** What the padding of an input holds, by name. */
+  readonly pad?: Readonly<Record<string, number>>;
 }
 
 export const BATCH_SIZE_MAX = 65_536;
+
+const SEQUENCE_LENGTH_MAX = 1_048_576;
+const SEQUENCE_LENGTHS_MAX = 32;
 
 const versionsError = "all, {latest: N} or a list of version numbers";
 const dims = z.array(integer(1), { error: "a list of dimensions" });
@@ -40,22 +56,26 @@ const openDims = z.array(
   },
 );
 
+/** A list of integers from 1, each larger than the one before. */
+function ascending(max: number, what: string): z.ZodArray<z.ZodType<number>> {
+  return z
+    .array(integer(1, max), { error: `a list of ${what}s` })
+    .min(1, { error: `at least one ${what}` })
+    .superRefine((values, context) => {
+      const unordered = values.findIndex((value, index) => index > 0 && value <= values[index - 1]!);
+      if (unordered > 0) {
+        context.addIssue({ code: "custom", message: `${what}s must ascend, each once`, path: [unordered] });
+      }
+    });
+}
+
 export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject({
   max_batch_size: integer(1, BATCH_SIZE_MAX).optional(),
   batched: boolean().optional(),
   shapes: z.record(z.string(), openDims, { error: "item shapes by tensor name" }).optional(),
   slo_ms: positive(86_400_000).optional(),
   device: oneOf(["gpu", "cpu", "auto"]).optional(),
-  buckets: z
-    .array(integer(1, BATCH_SIZE_MAX), { error: "a list of batch sizes" })
-    .min(1, { error: "at least one batch size" })
-    .superRefine((buckets, context) => {
-      const unordered = buckets.findIndex((bucket, index) => index > 0 && bucket <= buckets[index - 1]!);
-      if (unordered > 0) {
-        context.addIssue({ code: "custom", message: "batch sizes must ascend, each once", path: [unordered] });
-      }
-    })
-    .optional(),
+  buckets: ascending(BATCH_SIZE_MAX, "batch size").optional(),
   replicas: z.union([z.literal("auto"), integer(0, 256)], { error: "auto, or an integer from 0 to 256" }).optional(),
   threads: integer(1, 1024).optional(),
   queue_items_max: integer(1).optional(),
@@ -79,5 +99,18 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
       error: "a list of item shapes by input name",
     })
     .max(64, { error: "at most 64 shapes" })
+    .optional(),
+  sequence: z
+    .strictObject(
+      {
+        mask: text("auto, none or the name of an input").optional(),
+        lengths: ascending(SEQUENCE_LENGTH_MAX, "length")
+          .max(SEQUENCE_LENGTHS_MAX, { error: `at most ${SEQUENCE_LENGTHS_MAX} lengths` })
+          .optional(),
+        length_max: integer(1, SEQUENCE_LENGTH_MAX).optional(),
+        pad: z.record(z.string(), number(-Number.MAX_VALUE), { error: "values by input name" }).optional(),
+      },
+      { error: "{ mask, lengths or length_max, pad }" },
+    )
     .optional(),
 }) as z.ZodType<WrittenModelConfig>;

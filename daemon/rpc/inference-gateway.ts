@@ -163,6 +163,7 @@ export class InferenceGateway {
         model: plan.version.key,
         items: decoded.items,
         shape: decoded.shape,
+        padding: decoded.padding,
         inputs: decoded.inputs,
         outputs: decoded.outputs,
         deadlineUs: deadline.deadlineUs,

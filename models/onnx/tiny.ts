@@ -73,6 +73,39 @@ export function dynamicDims(): Uint8Array {
   return writeModel(graph);
 }
 
+/** Tokens that `maskedMean` knows: 0 to this, exclusive. */
+export const MASKED_MEAN_VOCABULARY = 32;
+
+/**
+ * `input_ids` and `attention_mask`, INT64 [batch, sequence] → `pooled`, the mean embedding of the tokens that are not masked,
+ * FP32 [batch, 4], and `states`, each token's embedding plus that mean, FP32 [batch, sequence, 4]. With `ignoresMask` the
+ * mean is over all tokens, so that padding changes it.
+ */
+export function maskedMean({ ignoresMask = false }: { readonly ignoresMask?: boolean } = {}): Uint8Array {
+  const width = 4;
+  const graph = new Graph("masked_mean");
+  const dims = ["batch", "sequence"];
+  graph.input("input_ids", "INT64", dims);
+  graph.input("attention_mask", "INT64", dims);
+  graph.output("pooled", "FP32", ["batch", width]);
+  graph.output("states", "FP32", [...dims, width]);
+  const values = Float32Array.from({ length: MASKED_MEAN_VOCABULARY * width }, (_, i) => ((7 * i + 3) % 29) / 29);
+  const table = graph.constant("embedding", floats([MASKED_MEAN_VOCABULARY, width], values));
+  const embedded = graph.node("Gather", [table, "input_ids"]);
+  const one = graph.constant("one", scalar(1));
+  const mask = graph.node("Cast", ["attention_mask"], { to: 1 });
+  // Whatever the mask holds, the larger of it and one.
+  const counted = ignoresMask ? graph.node("Max", [mask, one]) : mask;
+  const weight = graph.node("Unsqueeze", [counted, graph.constant("last", integers([2]))]);
+  const tokens = graph.constant("tokens", integers([1]));
+  const sum = graph.node("ReduceSum", [graph.node("Mul", [embedded, weight]), tokens], { keepdims: 1 });
+  const count = graph.node("Max", [graph.node("ReduceSum", [weight, tokens], { keepdims: 1 }), one]);
+  const mean = graph.node("Div", [sum, count]);
+  graph.node("Add", [embedded, mean], {}, "states");
+  graph.node("Squeeze", [mean, tokens], {}, "pooled");
+  return writeModel(graph);
+}
+
 /** `x` FP32 [batch, 4] → `y` = `x`, and `mean` over the whole batch, FP32 of shape []: it can't be split by item. */
 export function scalarOutput(): Uint8Array {
   const graph = new Graph("scalar_output");

@@ -40,6 +40,7 @@ test("what replicas measured side by side becomes one profile: the median of eac
     buckets: profile.map(([bucket]) => bucket),
     profiles: { "": profile.map(([bucket, us]) => ({ bucket, us })) },
     coldShapes: [],
+    padding: null,
     unbatchedOutputs: [],
     slotBytes,
     createUs: 1,

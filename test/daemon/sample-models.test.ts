@@ -20,7 +20,7 @@ const ROUNDS_MAX = 50;
 const CONFIGS = {
   digits: "max_batch_size: 16\nbuckets: [16]\nreplicas: 0\n",
   ranker: "max_batch_size: 8\nbuckets: [8]\nreplicas: 0\n",
-  encoder: "max_batch_size: 8\nbuckets: [8]\nreplicas: 0\nwarm_shapes: [{ input_ids: [32], attention_mask: [32] }]\n",
+  encoder: "max_batch_size: 8\nbuckets: [8]\nreplicas: 0\nsequence: { lengths: [8, 32] }\n",
   resnet18: "max_batch_size: 3\nbuckets: [3]\nreplicas: 0\n",
 };
 
@@ -133,7 +133,7 @@ test("digits, ranker and resnet18 answer concurrent callers like a lone session"
   await compareWithLoneSession("resnet18", images);
 });
 
-test("encoder answers warmed and unseen sequence lengths like a lone session", async () => {
+test("encoder answers sequences of different lengths, padded and too long to be, like a lone session", async () => {
   const random = new Random(11);
   const calls = [32, 32, 17, 64, 32, 17, 5].map((length, index) => {
     const items = 1 + (index % 2);

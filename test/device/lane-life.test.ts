@@ -7,7 +7,7 @@ import type { AcceptedRequest } from "../../daemon/engine/ports.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
 import { addOne, doublesRows, dynamicDims, scalarOutput, slow } from "../../models/onnx/tiny.ts";
 import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
-import { failsAlways } from "./odd-models.ts";
+import { failsAlways, onlyOfLength } from "./odd-models.ts";
 
 const ON_GPU = TEST_PROVIDER.name !== "cpu";
 const SHARES_MEMORY = process.platform === "linux";
@@ -265,6 +265,55 @@ describe("life of a lane", () => {
       await rig.lane.load(version);
       assert.equal(rig.lane.profilesFor(version.key, "x:16"), null);
       assert.equal(rig.lane.profileFor(version.key, "x:16")!.cold, true);
+      assert.deepEqual([rig.lane.isCold(version.key, "x:8"), rig.lane.isCold(version.key, "x:16")], [false, true]);
+      const turns: number[] = [];
+      const profiles = await rig.lane.warm(version.key, "x:16", async () => void turns.push(turns.length));
+      assert.deepEqual(Object.keys(profiles), ["x:8", "x:16"]);
+      assert.equal(turns.length, profiles["x:8"]!.length, "a turn for each batch size");
+      assert.equal(rig.lane.isCold(version.key, "x:16"), false);
+    });
+  });
+
+  it("warms a shape later, one batch size at a time, and executes batches in between", async () => {
+    await withLane({}, async (rig) => {
+      const settings = { warmShapes: [{ x: [8] }] };
+      const version = await rig.version(dynamicDims(), { name: "later", settings });
+      const { buckets } = await rig.lane.load(version);
+      const request = (length: number) =>
+        rig.request(version, [floats("x", [1, length], Array<number>(length).fill(3))]);
+      let turns = 0;
+      const profiles = await rig.lane.warm(version.key, "x:5", async () => {
+        turns++;
+        const [y] = await rig.run(version, [request(5)], 1);
+        assert.deepEqual(floatsOf(y!), [6, 6, 6, 6, 6]);
+      });
+      assert.equal(turns, buckets.length);
+      assert.deepEqual(Object.keys(profiles), ["x:8", "x:5"]);
+      assert.deepEqual(
+        profiles["x:5"]!.map(({ bucket }) => bucket),
+        buckets,
+      );
+      assert.equal(rig.lane.profileFor(version.key, "x:5")!.measured, true);
+    });
+  });
+
+  it("tells whoever waits for a shape why it can't be warmed", async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(dynamicDims(), { name: "gone" });
+      const none = async (): Promise<void> => {};
+      await assert.rejects(rig.lane.warm(version.key, "x:5", none), rejectsAs("closed", /gone\/1 is not loaded/));
+      await rig.lane.load(version);
+      const unloading = rig.lane.warm(version.key, "x:5", () => rig.lane.unload(version.key));
+      await assert.rejects(unloading, rejectsAs("closed", /gone\/1 was unloaded/));
+      const picky = await rig.version(onlyOfLength(4), { name: "picky", settings: { warmShapes: [{ x: [4] }] } });
+      await rig.lane.load(picky);
+      await assert.rejects(rig.lane.warm(picky.key, "x:5", none), rejectsAs("warm-up", /node .*failed/));
+      if (!SHARES_MEMORY) return;
+      const killed = rig.lane.warm(picky.key, "x:4", async () => {
+        process.kill(rig.lane.pid!, "SIGKILL");
+        await rig.until("lost");
+      });
+      await assert.rejects(killed, rejectsAs("crashed", /is restarting/));
     });
   });
 

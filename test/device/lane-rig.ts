@@ -10,7 +10,7 @@ import { LaneProcess } from "../../daemon/device/lane-process.ts";
 import type { LoadError } from "../../daemon/device/load-error.ts";
 import { CPU_PROVIDER, type Provider, parseProvider } from "../../daemon/device/provider.ts";
 import type { AcceptedRequest, Execution, ExecutionResult } from "../../daemon/engine/ports.ts";
-import { shapeKey } from "../../daemon/engine/shape-key.ts";
+import { bucketedShape, type SequencePadding } from "../../daemon/engine/sequence.ts";
 import type { Datatype, Tensor, TensorData, TensorSpec } from "../../daemon/engine/tensors.ts";
 import type { ModelSettings, ModelVersion } from "../../daemon/repository/model.ts";
 import { loneSession } from "../support/onnx-session.ts";
@@ -53,6 +53,7 @@ export interface VersionOptions {
   readonly name?: string;
   readonly batched?: boolean;
   readonly maxBatchSize?: number;
+  readonly sequence?: SequencePadding | null;
   readonly settings?: Partial<ModelSettings>;
 }
 
@@ -117,7 +118,7 @@ export class LaneRig {
 
   /** Like `version`, for bytes that are no model. */
   async brokenVersion(bytes: Uint8Array, options: VersionOptions = {}): Promise<ModelVersion> {
-    const { name = "model", batched = true, maxBatchSize = batched ? 8 : 1, settings = {} } = options;
+    const { name = "model", batched = true, maxBatchSize = batched ? 8 : 1, sequence = null, settings = {} } = options;
     const folder = path.join(this.folder, name, "1");
     await mkdir(folder, { recursive: true });
     const file = path.join(folder, "model.onnx");
@@ -132,19 +133,22 @@ export class LaneRig {
       outputs: [],
       batched,
       maxBatchSize,
+      sequence,
       settings: { ...SETTINGS, ...settings },
     };
   }
 
   request(version: ModelVersion, inputs: readonly Tensor[]): AcceptedRequest {
+    const { shape, padding } = bucketedShape(
+      version,
+      inputs.map((input) => input.shape),
+    );
     return {
       id: ++this.#requests,
       model: version.key,
       items: version.batched ? inputs[0]!.shape[0]! : 1,
-      shape: shapeKey(
-        version,
-        inputs.map(({ shape }) => shape),
-      ),
+      shape,
+      padding,
       inputs,
       outputs: null,
       deadlineUs: null,

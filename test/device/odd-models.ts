@@ -1,6 +1,6 @@
 /** Models whose outputs do not keep to what their inputs promise. */
 import { Graph } from "../../models/onnx/graph.ts";
-import { integers } from "../../models/onnx/tensor.ts";
+import { floats, integers } from "../../models/onnx/tensor.ts";
 import { writeModel } from "../../models/onnx/write-model.ts";
 
 /**
@@ -27,5 +27,15 @@ export function failsAlways(): Uint8Array {
   graph.input("index", "INT64", ["batch", 1]);
   graph.output("value", "INT64", ["batch", 1]);
   graph.node("Gather", [graph.constant("table", integers([7])), "index"], { axis: 0 }, "value");
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, length] → `y` = x plus constants: whatever it declares, it takes no other length than this (above 1). */
+export function onlyOfLength(length: number): Uint8Array {
+  const graph = new Graph("only_of_length");
+  graph.input("x", "FP32", ["batch", "length"]);
+  graph.output("y", "FP32", ["batch", "length"]);
+  const row = graph.constant("row", floats([length], Array<number>(length).fill(1)));
+  graph.node("Add", ["x", row], {}, "y");
   return writeModel(graph);
 }

@@ -6,6 +6,9 @@ import { CPU_PROVIDER } from "../../daemon/device/provider.ts";
 import { warmUp } from "../../daemon/device/warm-up.ts";
 
 const REQUEST = {
+  inputs: [],
+  batched: true,
+  sequence: null,
   maxBatchSize: 32,
   buckets: null,
   warmShapes: { keys: [""], firstThatWorks: false },

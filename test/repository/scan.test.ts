@@ -23,6 +23,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
     outputs: [{ name: "y", datatype: "FP32", shape: [-1, 4] }],
     batched: true,
     maxBatchSize: 32,
+    sequence: null,
     settings: {
       sloMs: null,
       device: "auto",

@@ -45,6 +45,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     outputs: inputs.map((spec) => ({ ...spec, name: `out_${spec.name}` })),
     batched,
     maxBatchSize,
+    sequence: null,
     settings: {
       sloMs: null,
       device: "auto",

@@ -15,7 +15,13 @@ import { chooseDevice, DeviceUnavailable } from "../../daemon/device/choose-devi
 
 /** Where Debian's `chromium` package puts SwiftShader's description for the Vulkan loader. */
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
-const TESTS = ["../device/lane.test.js", "../device/lane-life.test.js", "digits.js"];
+const TESTS = [
+  "../device/lane.test.js",
+  "../device/lane-life.test.js",
+  "../device/padding.test.js",
+  "digits.js",
+  "cold-shape.js",
+];
 /** What the probe says where there is nothing to test on. */
 const NOTHING_THERE = /no Vulkan loader|finds no usable driver|found no driver with an adapter/;
 

@@ -1,5 +1,5 @@
 /** From a received message to what the engine takes: everything about a request that the model's metadata can tell wrong. */
-import { shapeKey } from "../../engine/shape-key.ts";
+import { type BucketedShape, bucketedShape, type Padding } from "../../engine/sequence.ts";
 import { ELEMENT_BYTES, type Tensor, type TensorData, type TensorSpec } from "../../engine/tensors.ts";
 import type { ReadInput, ReadParameters, ReadRequest, ReadRequestedOutput } from "../messages.ts";
 import type { ModelPlan } from "./model-plan.ts";
@@ -40,9 +40,12 @@ export interface SharedInputs {
 export interface DecodedRequest {
   readonly items: number;
   readonly shape: string;
+  readonly padding: Padding | null;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly string[] | null;
 }
+
+const ONE_SHAPE: BucketedShape = { shape: "", padding: null };
 
 /** Validates a request against its model. Tensor bytes are views on the message. Throws `RpcError`. */
 export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: SharedInputs): DecodedRequest {
@@ -57,9 +60,11 @@ export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: Sha
     shape: shapes[index]!,
     data: data[index]!,
   }));
+  const { shape, padding } = plan.varying ? bucketedShape(plan.version, shapes) : ONE_SHAPE;
   return {
     items,
-    shape: plan.varying ? shapeKey(plan.version, shapes) : "",
+    shape,
+    padding,
     inputs,
     outputs: requestedOutputs(plan, request.outputs),
   };

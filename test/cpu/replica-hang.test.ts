@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CpuReplicas } from "../../daemon/cpu/cpu-replicas.ts";
+import type { Device } from "../../daemon/engine/ports.ts";
+import { addOne } from "../../models/onnx/tiny.ts";
+import { floats, LaneRig } from "../device/lane-rig.ts";
+import { ManualTimers } from "../support/manual-timers.ts";
+
+const EXECUTION_MS = 10_000;
+
+test("replicas that stand still are started again, and say so to those that waited", {
+  skip: process.platform !== "linux",
+}, async () => {
+  const timers = new ManualTimers();
+  const rig = await LaneRig.start();
+  let restored: (device: Device) => void = () => {};
+  const pool = new CpuReplicas({
+    cores: 1,
+    cacheFolder: null,
+    profileBudgetMs: 20,
+    hangLimits: { executionMs: EXECUTION_MS, loadMs: 60_000, startTimer: timers.start },
+    events: {
+      restored: (_model, device) => restored(device),
+      dropped: (model, _lane, error) => assert.fail(`${model} was dropped: ${error.message}`),
+      log: () => {},
+    },
+  });
+  try {
+    const version = await rig.version(addOne(), { name: "still", settings: { replicas: 1 } });
+    const { devices } = await pool.load(version, null, { reprofile: false });
+    const lost = new Promise<string>((resolve) => {
+      devices[0]!.attach({ ended: () => assert.fail("it ended"), lost: (_lane, reason) => resolve(reason) });
+    });
+    const back = new Promise<Device>((resolve) => {
+      restored = resolve;
+    });
+    process.kill(pool.pid!, "SIGSTOP");
+    devices[0]!.start(rig.execution(version, [rig.request(version, [floats("x", [1, 4], [1, 2, 3, 4])])], 1));
+    assert.deepEqual(timers.running, [EXECUTION_MS]);
+    timers.advance(EXECUTION_MS);
+    assert.match(await lost, /process was lost: a batch of still\/1 did not end within 10000 ms/);
+    const device = await back;
+    const ended = new Promise<boolean>((resolve) => {
+      device.attach({ ended: (_lane, _execution, { ok }) => resolve(ok), lost: () => resolve(false) });
+    });
+    device.start(rig.execution(version, [rig.request(version, [floats("x", [1, 4], [1, 2, 3, 4])])], 1));
+    assert.equal(await ended, true);
+  } finally {
+    await pool.close();
+    await rig.close();
+  }
+});
