@@ -1,7 +1,7 @@
 import type { RequestId, WaitExplanation } from "../scheduler/types.ts";
+import { heldBytes } from "./held-bytes.ts";
 import type { AcceptedRequest, InferenceRequest, Reply } from "./ports.ts";
-import { tensorBytes } from "./split.ts";
-import type { Tensor } from "./tensors.ts";
+import type { InputTensor } from "./tensors.ts";
 
 /** What is queued for one model: depths for metrics and admission messages. */
 export class ModelQueue {
@@ -38,7 +38,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly model: string;
   readonly items: number;
   readonly shape: string;
-  readonly inputs: readonly Tensor[];
+  readonly inputs: readonly InputTensor[];
   readonly outputs: readonly string[] | null;
   readonly deadlineUs: number | null;
   readonly explicit: boolean;
@@ -70,7 +70,7 @@ export class PendingRequest implements AcceptedRequest {
     this.expiresUs = request.expiresUs;
     this.tenant = request.tenant;
     this.arrivedUs = arrivedUs;
-    this.bytes = tensorBytes(request.inputs);
+    this.bytes = heldBytes(request.inputs);
     this.queue = queue;
     this.reply = reply;
     this.bestEffort = request.deadlineUs === null;

@@ -41,13 +41,3 @@ function range(data: TensorData, bucket: number, offset: number, items: number):
   const to = from + items * perItem;
   return data instanceof Uint8Array ? data.subarray(from, to) : data.slice(from, to);
 }
-
-/** Bytes that a request's tensors occupy on the wire (a string element carries a 4-byte length). */
-export function tensorBytes(tensors: readonly Tensor[]): number {
-  let bytes = 0;
-  for (const { data } of tensors) {
-    if (data instanceof Uint8Array) bytes += data.byteLength;
-    else for (const element of data) bytes += element.byteLength + 4;
-  }
-  return bytes;
-}

@@ -30,6 +30,7 @@ export type RpcCause =
   | "draining"
   | "inflight_bytes"
   | "failed"
+  | "shared_memory"
   | "lost"
   | "cancelled"
   | "refused"

@@ -89,9 +89,12 @@ export class SharedMemoryRegions {
     return fd;
   }
 
-  /** Regions by name; all where the name is empty. Throws `RpcError` for an unknown one. */
+  /**
+   * Regions by name; all where the name is empty, except those whose object has been unlinked: its owner wants it known to
+   * nobody else, and whoever knows a region's name can use it. Throws `RpcError` for an unknown one.
+   */
   status(name: string): readonly RegionStatus[] {
-    if (name === "") return [...this.#regions.values()];
+    if (name === "") return [...this.#regions.values()].filter(({ fd }) => fd !== null && fstatSync(fd).nlink > 0);
     return [this.#find(name)];
   }
 
@@ -109,7 +112,7 @@ export class SharedMemoryRegions {
   #find(name: string): Region {
     const region = this.#regions.get(name);
     if (region === undefined) {
-      throw new RpcError("NOT_FOUND", "not_found", `shared memory region '${shown(name)}' is not registered`);
+      throw regionError("NOT_FOUND", `shared memory region '${shown(name)}' is not registered`);
     }
     return region;
   }
@@ -132,17 +135,25 @@ export class SharedMemoryRegions {
     return { region, offset, byteSize };
   }
 
-  /** Inputs of one request. `hold` is told of the bytes before they are copied, and may throw. */
+  /**
+   * Inputs of one request: left where they are until a batch is gathered, or read at once. `hold` is told of bytes before
+   * they are read, and may throw.
+   */
   inputs(hold: (bytes: number) => void): SharedInputs {
     return {
       locate: (parameters, tensor): SharedTensor | null => {
         const span = this.#span(parameters, tensor);
         if (span === null) return null;
-        const read = () => {
-          hold(span.byteSize);
-          return readSpan(span, tensor);
+        return {
+          byteLength: span.byteSize,
+          copyTo: (target) => readSpan(span, tensor, target),
+          read() {
+            hold(span.byteSize);
+            const bytes = Buffer.allocUnsafe(span.byteSize);
+            readSpan(span, tensor, bytes);
+            return bytes;
+          },
         };
-        return { byteSize: span.byteSize, read };
       },
     };
   }
@@ -182,29 +193,45 @@ function size(parameters: ReadParameters, name: string, tensor: string): number 
   return value;
 }
 
+/** What became of a region since it was named; callers that can do without one tell it from their own mistakes. */
+function regionError(code: "NOT_FOUND" | "INVALID_ARGUMENT" | "INTERNAL", message: string): RpcError {
+  return new RpcError(code, "shared_memory", message);
+}
+
 function openFd(region: Region): number {
   if (region.fd !== null) return region.fd;
-  throw new RpcError(
+  throw regionError(
     "NOT_FOUND",
-    "not_found",
     `shared memory region '${shown(region.name)}' was unregistered while the request was under way`,
   );
 }
 
-function readSpan({ region, offset, byteSize }: Span, tensor: string): Uint8Array {
-  const bytes = Buffer.allocUnsafe(byteSize);
+/** Reads or writes; the system's refusal becomes an error that names the region. */
+function transfer(what: string, region: Region, move: () => number): number {
+  try {
+    return move();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw regionError("INTERNAL", `${what} shared memory region '${shown(region.name)}' (${code})`);
+  }
+}
+
+/** Fills `target`, which has the span's size. */
+function readSpan({ region, offset, byteSize }: Span, tensor: string, target: Uint8Array): void {
   const fd = openFd(region);
   let done = 0;
   while (done < byteSize) {
-    const got = readSync(fd, bytes, done, byteSize - done, region.offset + offset + done);
+    const got = transfer(`input '${tensor}' can't be read from`, region, () =>
+      readSync(fd, target, done, byteSize - done, region.offset + offset + done),
+    );
     if (got === 0) {
-      throw invalid(
+      throw regionError(
+        "INVALID_ARGUMENT",
         `shared memory region '${shown(region.name)}' has become smaller: ${done} of the ${byteSize} bytes of '${tensor}' are there`,
       );
     }
     done += got;
   }
-  return bytes;
 }
 
 function writeSpan(
@@ -214,22 +241,16 @@ function writeSpan(
 ): Record<string, WireParameter> {
   const name = shown(region.name);
   if (bytes.byteLength > byteSize) {
-    throw invalid(
+    throw regionError(
+      "INVALID_ARGUMENT",
       `output '${output}' has ${bytes.byteLength} bytes, but ${byteSize} bytes of shared memory region '${name}' are meant for it`,
     );
   }
   const fd = openFd(region);
   let done = 0;
-  try {
-    while (done < bytes.byteLength) {
-      done += writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done);
-    }
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new RpcError(
-      "INTERNAL",
-      "failed",
-      `output '${output}' can't be written to shared memory region '${name}' (${code})`,
+  while (done < bytes.byteLength) {
+    done += transfer(`output '${output}' can't be written to`, region, () =>
+      writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done),
     );
   }
   return {
