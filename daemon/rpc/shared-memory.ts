@@ -4,6 +4,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import path from "node:path";
+import { SHARED_MEMORY_CAUSE, SHARED_MEMORY_PARAMETERS } from "../../proto/parameters.ts";
 import { parameterValue } from "./decode/parameters.ts";
 import type { SharedInputs, SharedTensor } from "./decode/request.ts";
 import type { SharedOutputs } from "./encode.ts";
@@ -12,6 +13,9 @@ import type { ReadParameters, ReadRequestedOutput, WireParameter } from "./messa
 import { shown } from "./text.ts";
 
 const SHARED_MEMORY_DIR = "/dev/shm";
+
+/** Longer than owners keep regions that they do not use. */
+const UNUSED_MS = 5 * 60_000;
 
 export interface RegionStatus {
   readonly name: string;
@@ -24,6 +28,8 @@ export interface RegionStatus {
 interface Region extends RegionStatus {
   /** null once unregistered: the number may belong to another file by then. */
   fd: number | null;
+  /** When a request named it last. */
+  usedMs: number;
 }
 
 /** A part of a region, as a tensor's parameters name it. */
@@ -37,8 +43,11 @@ export class SharedMemoryRegions {
   readonly #dir: string;
   readonly #regions = new Map<string, Region>();
 
-  constructor(dir: string = SHARED_MEMORY_DIR) {
+  readonly #nowMs: () => number;
+
+  constructor(dir: string = SHARED_MEMORY_DIR, nowMs: () => number = () => performance.now()) {
     this.#dir = dir;
+    this.#nowMs = nowMs;
   }
 
   /** Throws `RpcError` where the name is taken or the object is missing, too small or no shared-memory object. */
@@ -61,7 +70,7 @@ export class SharedMemoryRegions {
       closeSync(fd);
       throw error;
     }
-    this.#regions.set(name, { name, key, offset, byteSize, fd });
+    this.#regions.set(name, { name, key, offset, byteSize, fd, usedMs: this.#nowMs() });
   }
 
   #open(name: string, key: string): number {
@@ -94,8 +103,19 @@ export class SharedMemoryRegions {
    * nobody else, and whoever knows a region's name can use it. Throws `RpcError` for an unknown one.
    */
   status(name: string): readonly RegionStatus[] {
-    if (name === "") return [...this.#regions.values()].filter(({ fd }) => fd !== null && fstatSync(fd).nlink > 0);
+    if (name === "") return [...this.#regions.values()].filter((region) => !isUnlinked(region));
     return [this.#find(name)];
+  }
+
+  /**
+   * Unregisters regions whose object has been unlinked and that no request has named for a while: an owner that crashed can't,
+   * and nothing else would free their memory.
+   */
+  dropUnused(): void {
+    const sinceMs = this.#nowMs() - UNUSED_MS;
+    for (const region of this.#regions.values()) {
+      if (region.usedMs <= sinceMs && isUnlinked(region)) this.unregister(region.name);
+    }
   }
 
   /** An unknown region is no error: it is as unregistered as it can be. An empty name means all. */
@@ -119,14 +139,15 @@ export class SharedMemoryRegions {
 
   /** What a tensor's parameters name; null where they name no region. */
   #span(parameters: ReadParameters, tensor: string): Span | null {
-    const named = parameters.shared_memory_region;
+    const named = parameters[SHARED_MEMORY_PARAMETERS.region];
     if (named == null) return null;
     const name = parameterValue(named);
     if (typeof name !== "string") throw invalid(`shared_memory_region of '${tensor}' must be a string`);
-    const byteSize = size(parameters, "shared_memory_byte_size", tensor);
-    const offset = size(parameters, "shared_memory_offset", tensor) ?? 0;
+    const byteSize = size(parameters, SHARED_MEMORY_PARAMETERS.byteSize, tensor);
+    const offset = size(parameters, SHARED_MEMORY_PARAMETERS.offset, tensor) ?? 0;
     if (byteSize === null) throw invalid(`shared_memory_byte_size of '${tensor}' is missing`);
     const region = this.#find(name);
+    region.usedMs = this.#nowMs();
     if (offset + byteSize > region.byteSize) {
       throw invalid(
         `'${tensor}' asks for bytes ${offset} to ${offset + byteSize} of shared memory region '${shown(name)}', which has ${region.byteSize} bytes`,
@@ -178,6 +199,10 @@ export class SharedMemoryRegions {
   }
 }
 
+function isUnlinked({ fd }: Region): boolean {
+  return fd !== null && fstatSync(fd).nlink === 0;
+}
+
 function invalid(message: string): RpcError {
   return new RpcError("INVALID_ARGUMENT", "invalid", message);
 }
@@ -195,7 +220,7 @@ function size(parameters: ReadParameters, name: string, tensor: string): number 
 
 /** What became of a region since it was named; callers that can do without one tell it from their own mistakes. */
 function regionError(code: "NOT_FOUND" | "INVALID_ARGUMENT" | "INTERNAL", message: string): RpcError {
-  return new RpcError(code, "shared_memory", message);
+  return new RpcError(code, SHARED_MEMORY_CAUSE, message);
 }
 
 function openFd(region: Region): number {
@@ -254,8 +279,8 @@ function writeSpan(
     );
   }
   return {
-    shared_memory_region: { string_param: region.name },
-    shared_memory_byte_size: { int64_param: bytes.byteLength },
-    ...(offset > 0 ? { shared_memory_offset: { int64_param: offset } } : {}),
+    [SHARED_MEMORY_PARAMETERS.region]: { string_param: region.name },
+    [SHARED_MEMORY_PARAMETERS.byteSize]: { int64_param: bytes.byteLength },
+    ...(offset > 0 ? { [SHARED_MEMORY_PARAMETERS.offset]: { int64_param: offset } } : {}),
   };
 }

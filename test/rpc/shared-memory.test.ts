@@ -215,6 +215,31 @@ describe("system shared memory", () => {
     ]);
   });
 
+  it("lets go of regions that nobody uses once their object is unlinked, and of no others", () => {
+    let nowMs = 0;
+    const regions = new SharedMemoryRegions("/dev/shm", () => nowMs);
+    const use = (name: string) => {
+      const parameters = {
+        shared_memory_region: { parameter_choice: "string_param", string_param: name },
+        shared_memory_byte_size: { parameter_choice: "int64_param", int64_param: 16 },
+      } as const;
+      return regions.inputs(() => {}).locate(parameters, "x");
+    };
+    for (const name of ["used", "unused"]) regions.register({ name, key: OBJECT, offset: 0, byteSize: 16 });
+    nowMs = 3_600_000;
+    regions.dropUnused();
+    assert.equal(regions.status("").length, 2, "its owner may come back to a named object");
+    rmSync(FILE);
+    use("used");
+    nowMs += 60_000;
+    regions.dropUnused();
+    assert.notEqual(use("used"), null);
+    assert.throws(() => regions.status("unused"), { code: "NOT_FOUND" });
+    nowMs += 600_000;
+    regions.dropUnused();
+    assert.throws(() => use("used"), { code: "NOT_FOUND", cause: "shared_memory" });
+  });
+
   it("counts against the memory limit what it reads at once, and not what stays with the caller", async () => {
     writeFileSync(FILE, Buffer.alloc(200_000));
     await register("r", 200_000);
