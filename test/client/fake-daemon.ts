@@ -13,6 +13,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import type { InferParameter } from "../../proto/generated/inference/InferParameter.ts";
+import type { ModelConfig } from "../../proto/generated/inference/ModelConfig.ts";
 import type {
   ModelInferRequest,
   ModelInferRequest__Output,
@@ -24,6 +25,8 @@ import type {
 import type { ModelMetadataResponse } from "../../proto/generated/inference/ModelMetadataResponse.ts";
 import type { ModelStreamInferResponse } from "../../proto/generated/inference/ModelStreamInferResponse.ts";
 import { loadProtocol, type Protocol } from "../../proto/load.ts";
+import { SHARED_MEMORY_EXTENSION } from "../../proto/parameters.ts";
+import type { FakeRegions } from "./fake-regions.ts";
 
 type Unary = ServerUnaryCall<ModelInferRequest__Output, ModelInferResponse>;
 export type FakeStream = ServerDuplexStream<ModelInferRequest__Output, ModelStreamInferResponse>;
@@ -60,6 +63,10 @@ export interface FakeDaemonOptions {
   readonly streams?: boolean;
   readonly models?: Readonly<Record<string, ModelMetadataResponse>>;
   readonly maxMessageBytes?: number;
+  /** Shared memory: without it the server neither offers it nor knows the calls. */
+  readonly regions?: FakeRegions;
+  /** What is said of models' outputs. */
+  readonly config?: (model: string) => ModelConfig;
 }
 
 let protocol: Protocol | null = null;
@@ -77,7 +84,15 @@ export class FakeDaemon {
   readonly #held: (() => void)[] = [];
   #notify: (() => void)[] = [];
 
-  private constructor(server: Server, port: number, behave: NonNullable<FakeDaemonOptions["behave"]>) {
+  readonly #regions: FakeRegions | undefined;
+
+  private constructor(
+    server: Server,
+    port: number,
+    behave: NonNullable<FakeDaemonOptions["behave"]>,
+    regions: FakeRegions | undefined,
+  ) {
+    this.#regions = regions;
     this.#server = server;
     this.port = port;
     this.behave = behave;
@@ -110,13 +125,26 @@ export class FakeDaemon {
           callback(error as ServiceError);
         }
       };
+    const { regions } = options;
+    const extensions = ["statistics", ...(regions === undefined ? [] : [SHARED_MEMORY_EXTENSION])];
+    /** A call that tests wait for. */
+    const changes = <Request>(answer: (request: Request) => object) =>
+      unary((request: Request) => {
+        try {
+          return answer(request);
+        } finally {
+          daemon!.#happened();
+        }
+      });
     server.addService(protocol.inference.GRPCInferenceService.service, {
       ServerLive: unary(() => ({ live: true })),
       ServerReady: unary(() => ({ ready: daemon!.ready })),
-      ServerMetadata: unary(() => ({ name: "fake", version: "1.2.3", extensions: ["statistics"] })),
+      ServerMetadata: unary(() => ({ name: "fake", version: "1.2.3", extensions })),
       ModelReady: unary(({ name }: { name: string }) => ({ ready: known(name) !== undefined })),
       ModelMetadata: unary(({ name }: { name: string }) => known(name)),
-      ModelConfig: unary(({ name }: { name: string }) => ({ config: { name, max_batch_size: 8 } })),
+      ModelConfig: unary(({ name }: { name: string }) => ({
+        config: options.config?.(name) ?? { name, max_batch_size: 8 },
+      })),
       ModelStatistics: unary(({ name }: { name: string }) => ({
         model_stats: [
           { name, version: "1", inference_count: 7, inference_stats: { queue: { count: 3, ns: "1234567" } } },
@@ -130,6 +158,12 @@ export class FakeDaemon {
         return {};
       }),
       RepositoryModelUnload: unary(() => ({})),
+      ...(regions === undefined
+        ? {}
+        : {
+            SystemSharedMemoryRegister: changes((request: { name: string; key: string }) => regions.register(request)),
+            SystemSharedMemoryUnregister: changes((request: { name: string }) => regions.unregister(request)),
+          }),
       ModelInfer: (call: Unary, callback: sendUnaryData<ModelInferResponse>) => daemon!.#unary(call, callback),
       ...(options.streams === false ? {} : { ModelStreamInfer: (stream: FakeStream) => daemon!.#stream(stream) }),
     });
@@ -139,7 +173,7 @@ export class FakeDaemon {
         else reject(error);
       });
     });
-    daemon = new FakeDaemon(server, port, options.behave ?? (() => ({ type: "echo" })));
+    daemon = new FakeDaemon(server, port, options.behave ?? (() => ({ type: "echo" })), regions);
     return daemon;
   }
 
@@ -205,13 +239,13 @@ export class FakeDaemon {
         callback({ code: status[behaviour.code], details: `broke: ${behaviour.code}` });
         break;
       case "hold":
-        this.#held.push(() => callback(null, echo(request)));
+        this.#held.push(() => callback(null, this.#echo(request)));
         break;
       case "answer":
         callback(null, behaviour.response);
         break;
       case "echo":
-        callback(null, echo(request, behaviour.parameters));
+        callback(null, this.#echo(request, behaviour.parameters));
         break;
     }
     this.#happened();
@@ -228,6 +262,10 @@ export class FakeDaemon {
       stream.end();
     });
     this.#happened();
+  }
+
+  #echo(request: ModelInferRequest__Output, parameters: Record<string, InferParameter> = {}): ModelInferResponse {
+    return this.#regions === undefined ? echo(request, parameters) : { ...this.#regions.echo(request), parameters };
   }
 
   /** A stream that was broken takes no more answers: grpc-js would never send its status then. */
@@ -264,13 +302,13 @@ export class FakeDaemon {
         this.#breakStream(stream, behaviour.code);
         break;
       case "hold":
-        this.#held.push(() => this.#write(stream, { infer_response: echo(request) }));
+        this.#held.push(() => this.#write(stream, { infer_response: this.#echo(request) }));
         break;
       case "answer":
         this.#write(stream, { infer_response: { ...behaviour.response, id } });
         break;
       case "echo":
-        this.#write(stream, { infer_response: echo(request, behaviour.parameters) });
+        this.#write(stream, { infer_response: this.#echo(request, behaviour.parameters) });
         break;
     }
     this.#happened();

@@ -10,7 +10,8 @@ export interface RegionCalls {
   extensions(): Promise<readonly string[]>;
   /** Registers an object of this name and size as a region of the same name. */
   register(name: string, bytes: number): Promise<unknown>;
-  unregister(name: string): Promise<unknown>;
+  /** @param wait for a connection, where there is none; a daemon that can't be reached lets go by itself after a while */
+  unregister(name: string, wait: boolean): Promise<unknown>;
   modelConfig(model: string, version: string): Promise<ModelConfig__Output | null>;
 }
 
@@ -32,9 +33,8 @@ export function regionCalls(endpoint: Endpoint, queries: Queries): RegionCalls {
           stub.SystemSharedMemoryRegister({ name, key: `/${name}`, offset: 0, byte_size: bytes }, ...rest),
         options,
       ),
-    async unregister(name) {
-      // A daemon that is gone has let go of it; one that can't be reached will.
-      if (!endpoint.connected) return;
+    async unregister(name, wait) {
+      if (!endpoint.connected && !wait) return;
       await queries.ask((stub, ...rest) => stub.SystemSharedMemoryUnregister({ name }, ...rest), options);
     },
     async modelConfig(name, version) {

@@ -13,7 +13,7 @@ import type { RegionCalls } from "./region-calls.ts";
 import { aligned, Segment } from "./segment.ts";
 
 /** Smaller tensors cost less in the message than two system calls on each side do. */
-export const SHARED_TENSOR_BYTES_MIN: number = 32 * 1024;
+export const SHARED_TENSOR_BYTES_MIN: number = 8 * 1024;
 const SEGMENT_BYTES = 16 * 1024 * 1024;
 const ROUND_BYTES = 1024 * 1024;
 /** Between making segments, after one was given up; doubled for each that the daemon would not have. */
@@ -234,9 +234,9 @@ export class SharedMemory implements LeaseSource {
     this.#bytes -= segment.bytes;
   }
 
-  /** Has the daemon let go of a region; one that can't be reached does so by itself after a while. */
+  /** Has the daemon let go of a region. */
   async #forget(region: string): Promise<void> {
-    await this.#calls.unregister(region).catch(() => {});
+    await this.#calls.unregister(region, !this.#closed).catch(() => {});
   }
 }
 
