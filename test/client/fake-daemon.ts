@@ -26,7 +26,7 @@ import type { ModelMetadataResponse } from "../../proto/generated/inference/Mode
 import type { ModelStreamInferResponse } from "../../proto/generated/inference/ModelStreamInferResponse.ts";
 import { loadProtocol, type Protocol } from "../../proto/load.ts";
 import { SHARED_MEMORY_EXTENSION } from "../../proto/parameters.ts";
-import type { FakeRegions } from "./fake-regions.ts";
+import { type FakeRegions, RegionGone } from "./fake-regions.ts";
 
 type Unary = ServerUnaryCall<ModelInferRequest__Output, ModelInferResponse>;
 export type FakeStream = ServerDuplexStream<ModelInferRequest__Output, ModelStreamInferResponse>;
@@ -46,6 +46,8 @@ export type Behaviour =
   | { readonly type: "hold" }
   /** The whole stream ends with this status; a unary call alone does. */
   | { readonly type: "break"; readonly code: keyof typeof status };
+
+type Refusal = Extract<Behaviour, { type: "error" }>;
 
 /** A request as it arrived. */
 export interface Arrival {
@@ -224,28 +226,31 @@ export class FakeDaemon {
       this.#happened();
     });
     const behaviour = this.behave(request, arrival);
+    const refuseUnary = (refusal: Refusal): void => {
+      const trailers = new Metadata();
+      trailers.set("slackline_code", refusal.code);
+      if (refusal.cause !== undefined) trailers.set("slackline_cause", refusal.cause);
+      if (refusal.retryAfterMs !== undefined) trailers.set("slackline_retry_after_ms", String(refusal.retryAfterMs));
+      callback({ code: status[refusal.code], details: refusal.message, metadata: trailers });
+    };
+    const echoUnary = (parameters?: Record<string, InferParameter>): void => {
+      this.#echo(request, parameters, (response) => callback(null, response), refuseUnary);
+    };
     switch (behaviour.type) {
-      case "error": {
-        const trailers = new Metadata();
-        trailers.set("slackline_code", behaviour.code);
-        if (behaviour.cause !== undefined) trailers.set("slackline_cause", behaviour.cause);
-        if (behaviour.retryAfterMs !== undefined) {
-          trailers.set("slackline_retry_after_ms", String(behaviour.retryAfterMs));
-        }
-        callback({ code: status[behaviour.code], details: behaviour.message, metadata: trailers });
+      case "error":
+        refuseUnary(behaviour);
         break;
-      }
       case "break":
         callback({ code: status[behaviour.code], details: `broke: ${behaviour.code}` });
         break;
       case "hold":
-        this.#held.push(() => callback(null, this.#echo(request)));
+        this.#held.push(() => echoUnary());
         break;
       case "answer":
         callback(null, behaviour.response);
         break;
       case "echo":
-        callback(null, this.#echo(request, behaviour.parameters));
+        echoUnary(behaviour.parameters);
         break;
     }
     this.#happened();
@@ -264,8 +269,23 @@ export class FakeDaemon {
     this.#happened();
   }
 
-  #echo(request: ModelInferRequest__Output, parameters: Record<string, InferParameter> = {}): ModelInferResponse {
-    return this.#regions === undefined ? echo(request, parameters) : { ...this.#regions.echo(request), parameters };
+  /** Answers with the request's inputs; refuses where these are in a region that is not there any more. */
+  #echo(
+    request: ModelInferRequest__Output,
+    parameters: Record<string, InferParameter> = {},
+    answer: (response: ModelInferResponse) => void,
+    refuse: (refusal: Refusal) => void,
+  ): void {
+    let response: ModelInferResponse;
+    try {
+      response =
+        this.#regions === undefined ? echo(request, parameters) : { ...this.#regions.echo(request), parameters };
+    } catch (error) {
+      if (!(error instanceof RegionGone)) throw error;
+      refuse({ type: "error", code: "NOT_FOUND", message: error.message, cause: "shared_memory" });
+      return;
+    }
+    answer(response);
   }
 
   /** A stream that was broken takes no more answers: grpc-js would never send its status then. */
@@ -288,27 +308,30 @@ export class FakeDaemon {
     };
     this.arrivals.push(arrival);
     const behaviour = this.behave(request, arrival);
+    const refuse = ({ code, message, cause, retryAfterMs }: Refusal): void => {
+      const parameters: Record<string, InferParameter> = { slackline_code: { string_param: code } };
+      if (cause !== undefined) parameters.slackline_cause = { string_param: cause };
+      if (retryAfterMs !== undefined) parameters.slackline_retry_after_ms = { int64_param: retryAfterMs };
+      this.#write(stream, { error_message: message, infer_response: { id, parameters } });
+    };
+    const echoBack = (parameters?: Record<string, InferParameter>): void => {
+      this.#echo(request, parameters, (response) => this.#write(stream, { infer_response: response }), refuse);
+    };
     switch (behaviour.type) {
-      case "error": {
-        const parameters: Record<string, InferParameter> = { slackline_code: { string_param: behaviour.code } };
-        if (behaviour.cause !== undefined) parameters.slackline_cause = { string_param: behaviour.cause };
-        if (behaviour.retryAfterMs !== undefined) {
-          parameters.slackline_retry_after_ms = { int64_param: behaviour.retryAfterMs };
-        }
-        this.#write(stream, { error_message: behaviour.message, infer_response: { id, parameters } });
+      case "error":
+        refuse(behaviour);
         break;
-      }
       case "break":
         this.#breakStream(stream, behaviour.code);
         break;
       case "hold":
-        this.#held.push(() => this.#write(stream, { infer_response: this.#echo(request) }));
+        this.#held.push(() => echoBack());
         break;
       case "answer":
         this.#write(stream, { infer_response: { ...behaviour.response, id } });
         break;
       case "echo":
-        this.#write(stream, { infer_response: this.#echo(request, behaviour.parameters) });
+        echoBack(behaviour.parameters);
         break;
     }
     this.#happened();

@@ -20,6 +20,8 @@ export function placeOf(parameters: Parameters): Place | null {
   return { region, offset: number("shared_memory_offset"), bytes: number("shared_memory_byte_size") };
 }
 
+export class RegionGone extends Error {}
+
 export class FakeRegions {
   /** Names of all that were ever registered, and of those that were unregistered. */
   readonly registered: string[] = [];
@@ -51,9 +53,15 @@ export class FakeRegions {
     this.#fds.delete(name);
   }
 
+  #fdOf(region: string): number {
+    const fd = this.#fds.get(region);
+    if (fd === undefined) throw new RegionGone(`region '${region}' is not registered`);
+    return fd;
+  }
+
   read({ region, offset, bytes }: Place): Buffer {
     const data = Buffer.alloc(bytes);
-    readSync(this.#fds.get(region)!, data, 0, bytes, offset);
+    readSync(this.#fdOf(region), data, 0, bytes, offset);
     return data;
   }
 
@@ -75,7 +83,7 @@ export class FakeRegions {
       const place = asked === undefined ? null : placeOf(asked.parameters);
       raws.push(place === null ? inputs[index]! : Buffer.alloc(0));
       if (place === null) return { name, datatype, shape };
-      writeSync(this.#fds.get(place.region)!, inputs[index]!, 0, inputs[index]!.length, place.offset);
+      writeSync(this.#fdOf(place.region), inputs[index]!, 0, inputs[index]!.length, place.offset);
       return { name, datatype, shape, parameters: asked!.parameters };
     });
     return { model_name: request.model_name, model_version: "1", id: request.id, outputs, raw_output_contents: raws };

@@ -169,8 +169,9 @@ export class SharedMemory implements LeaseSource {
 
   #wantRoom(wanted: number): void {
     if (this.#growing !== null || this.#closed || nowMs() < this.#notBeforeMs) return;
-    const bytes = Math.max(SEGMENT_BYTES, Math.ceil(wanted / ROUND_BYTES) * ROUND_BYTES);
-    if (this.#bytes + bytes > this.#bytesMax) {
+    const leftBytes = Math.max(0, this.#bytesMax - this.#bytes);
+    const bytes = Math.max(Math.ceil(wanted / ROUND_BYTES) * ROUND_BYTES, Math.min(SEGMENT_BYTES, leftBytes));
+    if (bytes > leftBytes) {
       this.#problem = `${bytes} bytes more than the ${this.#bytes} in use would exceed the limit of ${this.#bytesMax} (sharedMemoryBytesMax)`;
       return;
     }
