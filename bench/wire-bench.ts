@@ -1,8 +1,8 @@
 /**
- * How many requests a second the wire carries: a bare grpc-js client and server with the same messages, the SDK's unary calls and
- * its streams, closed loop, alternating in one run so that a noisy machine is noisy for all.
+ * How many requests a second the wire carries: a bare grpc-js client and server with the same messages, the SDK's unary calls,
+ * its streams, and its streams with tensors in shared memory, closed loop, alternating in one run so that a noisy machine is noisy for all.
  *
- *     node dist/bench/wire-bench.js [--target HOST:PORT --model NAME [--input NAME]] [--sizes 64,12288,614400]
+ *     node dist/bench/wire-bench.js [--target HOST:PORT --model NAME [--input NAME]] [--sizes 64,12288,602112]
  *                                   [--rounds 5] [--seconds 1.5] [--concurrency 64] [--json FILE]
  *
  * Without a target the SDK talks to the echo server too: that is the SDK's own cost. With one, which should serve a model that does
@@ -21,7 +21,7 @@ const { values: flags } = parseArgs({
     target: { type: "string" },
     model: { type: "string", default: "noop" },
     input: { type: "string" },
-    sizes: { type: "string", default: "64,12288,614400" },
+    sizes: { type: "string", default: "64,12288,602112" },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "1.5" },
     concurrency: { type: "string", default: "64" },
@@ -108,8 +108,12 @@ async function measureSize(payload: Payload, echo: string): Promise<SizeResult> 
   const variants = [
     bareUnary("bare_unary_echo", echo, payload),
     ...(flags.target === undefined ? [] : [bareUnary("bare_unary", target, payload)]),
-    sdk("sdk_unary", target, "unary", payload),
-    sdk("sdk_stream", target, "stream", payload),
+    sdk("sdk_unary", target, payload, { transport: "unary", sharedMemory: "off" }),
+    sdk("sdk_stream", target, payload, { transport: "stream", sharedMemory: "off" }),
+    // The echo server has none; of small tensors this is the same as the streams.
+    ...(flags.target === undefined
+      ? []
+      : [sdk("sdk_shared_memory", target, payload, { transport: "stream", sharedMemory: "auto" })]),
   ];
   const measured = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
   const cpu = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
@@ -140,6 +144,9 @@ async function measureSize(payload: Payload, echo: string): Promise<SizeResult> 
       sdk_unary_to_bare_echo: ratio("sdk_unary", "bare_unary_echo"),
       sdk_stream_to_sdk_unary: ratio("sdk_stream", "sdk_unary"),
       sdk_stream_to_bare_echo: ratio("sdk_stream", "bare_unary_echo"),
+      ...(flags.target === undefined
+        ? {}
+        : { sdk_shared_memory_to_sdk_unary: ratio("sdk_shared_memory", "sdk_unary") }),
     },
   };
 }

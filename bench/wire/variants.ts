@@ -1,6 +1,6 @@
 /** The ways of making a request that are compared: each is a function that makes one and resolves with its answer. */
 import { credentials } from "@grpc/grpc-js";
-import { type Datatype, SlacklineClient, type Tensor, tensor } from "slackline-client";
+import { type Datatype, SlacklineClient, type SlacklineClientOptions, type Tensor, tensor } from "slackline-client";
 import type { ModelInferRequest } from "../../proto/generated/inference/ModelInferRequest.ts";
 import { loadProtocol } from "../../proto/load.ts";
 
@@ -40,8 +40,13 @@ export function bareUnary(name: string, target: string, { model, input, tensor: 
   };
 }
 
-export function sdk(name: string, target: string, transport: "stream" | "unary", payload: Payload): Variant {
-  const client = new SlacklineClient({ target, transport });
+export function sdk(
+  name: string,
+  target: string,
+  payload: Payload,
+  options: Pick<SlacklineClientOptions, "transport" | "sharedMemory">,
+): Variant {
+  const client = new SlacklineClient({ target, ...options });
   const inputs = { [payload.input]: payload.tensor };
   return {
     name,

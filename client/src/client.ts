@@ -24,6 +24,8 @@ import {
   modelStatistics,
   type ServerMetadata,
 } from "./server-info.ts";
+import { shareMemory } from "./shared/share-memory.ts";
+import type { SharedMemory, SharedMemoryStatus } from "./shared/shared-memory.ts";
 import { watchSignal } from "./signals.ts";
 import { checkTensor, type Tensor } from "./tensor.ts";
 import { Transports } from "./transports.ts";
@@ -111,6 +113,7 @@ export class SlacklineClient {
   readonly #endpoints: readonly Endpoint[];
   readonly #transports: Transports;
   readonly #queries: Queries;
+  readonly #memories: ReadonlyMap<Endpoint, SharedMemory>;
   readonly #metadataByTenant = new Map<string, ReturnType<typeof buildMetadata>>();
   #closed = false;
 
@@ -118,8 +121,9 @@ export class SlacklineClient {
   constructor(options: SlacklineClientOptions) {
     this.#options = compileOptions(options);
     this.#endpoints = this.#options.targets.map((target) => new Endpoint(target, this.#options));
-    this.#transports = new Transports(this.#options, this.#endpoints);
     this.#queries = new Queries(this.#endpoints, buildMetadata(this.#options.tenant, this.#options.metadata));
+    this.#memories = shareMemory(this.#endpoints, this.#queries, this.#options.sharedMemoryBytesMax);
+    this.#transports = new Transports(this.#options, this.#endpoints);
   }
 
   /** Runs a model on tensors, named as the model names its inputs, and gives its outputs. */
@@ -275,7 +279,16 @@ export class SlacklineClient {
     if (this.#closed) return;
     this.#closed = true;
     this.#transports.close(closedError());
-    for (const endpoint of this.#endpoints) endpoint.close();
+    for (const endpoint of this.#endpoints) {
+      const memory = this.#memories.get(endpoint);
+      if (memory === undefined) endpoint.close();
+      else void memory.close().then(() => endpoint.close());
+    }
+  }
+
+  /** How tensors travel to each target that may share memory with this process; see the option `sharedMemory`. */
+  sharedMemoryStatus(): SharedMemoryStatus[] {
+    return [...this.#memories.values()].map(({ status }) => status);
   }
 
   #checkOpen(): void {

@@ -2,6 +2,8 @@
 import { Client, connectivityState, type ServiceError } from "@grpc/grpc-js";
 import { type CompiledOptions, mayBeSeveral } from "./options.ts";
 
+import type { LeaseSource } from "./shared/lease.ts";
+
 const PROBE_PATH = "/inference.GRPCInferenceService/ServerLive";
 const identity = (bytes: Buffer): Buffer => bytes;
 const PROBE_DEADLINE_MS = 1_000;
@@ -11,6 +13,8 @@ export class Endpoint {
   /** Whether the target may stand for several daemons. */
   readonly several: boolean;
   readonly client: Client;
+  /** Memory shared with its daemon, where it may be; set before the first request. */
+  memory: LeaseSource | null = null;
   #connected = false;
   #closed = false;
   #problem = "still connecting";

@@ -20,6 +20,7 @@ export type {
   ServerMetadata,
   TensorMetadata,
 } from "./server-info.ts";
+export type { SharedMemoryStatus } from "./shared/shared-memory.ts";
 export { type Tensor, tensor, toStrings } from "./tensor.ts";
 export { inferTyped, type OutputTypes, type TypedInferOptions, type TypedInferResult } from "./typed.ts";
 export type { ParameterValue } from "./wire/request.ts";

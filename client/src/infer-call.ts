@@ -2,6 +2,7 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { SlacklineError } from "./errors.ts";
 import type { Link } from "./link.ts";
+import type { Lease } from "./shared/lease.ts";
 import type { WireRequest } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
 
@@ -27,6 +28,10 @@ export class InferCall {
   readonly deadlineAt: number | null;
   /** The id under which the link that has it knows it. */
   wireId = "";
+  /** The shared memory that its attempt has; null for none. */
+  lease: Lease | null = null;
+  /** Whether the daemon could not use shared memory for it: then all travels in the message. */
+  withoutLease = false;
   /** Where it is outstanding; null while it waits. */
   link: Link | null = null;
   /** Daemons that shed it. */

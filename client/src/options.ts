@@ -35,6 +35,13 @@ export interface SlacklineClientOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Compresses requests; worth it only on slow networks. Default none. */
   readonly compression?: "none" | "gzip" | "deflate";
+  /**
+   * `auto` (the default): large numeric tensors pass through system shared memory where a target is on this host's loopback interface and
+   * its daemon sees the same `/dev/shm`; nothing else changes. `off`: everything travels in messages.
+   */
+  readonly sharedMemory?: "auto" | "off";
+  /** Largest amount of shared memory to use for each target, in bytes; default 64 MiB, and never more than a quarter of what is free at a time. */
+  readonly sharedMemoryBytesMax?: number;
   /** gRPC channel options that override the client's own. */
   readonly channelOptions?: ChannelOptions;
 }
@@ -52,6 +59,8 @@ export interface CompiledOptions {
   readonly queueMax: number;
   readonly tenant: string;
   readonly metadata: Readonly<Record<string, string>>;
+  /** 0: no shared memory. */
+  readonly sharedMemoryBytesMax: number;
   readonly channelOptions: ChannelOptions;
 }
 
@@ -100,7 +109,10 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
   if (transport !== "stream" && transport !== "unary") {
     throw invalidArgument(`transport must be "stream" or "unary", got ${JSON.stringify(transport)}`);
   }
-  const { streams } = options;
+  const { streams, sharedMemory = "auto" } = options;
+  if (sharedMemory !== "auto" && sharedMemory !== "off") {
+    throw invalidArgument(`sharedMemory must be "auto" or "off", got ${JSON.stringify(sharedMemory)}`);
+  }
   if (streams !== undefined && !(Number.isInteger(streams) && streams > 0)) {
     throw invalidArgument(`streams must be a whole number > 0, got ${streams}`);
   }
@@ -117,6 +129,8 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
     queueMax: positive("queueMax", options.queueMax, 10_000),
     tenant: options.tenant ?? "",
     metadata: options.metadata ?? {},
+    sharedMemoryBytesMax:
+      sharedMemory === "off" ? 0 : positive("sharedMemoryBytesMax", options.sharedMemoryBytesMax, 64 * 1024 * 1024),
     channelOptions: {
       ...DEFAULT_CHANNEL_OPTIONS,
       "grpc.default_compression_algorithm": COMPRESSION[options.compression ?? "none"],

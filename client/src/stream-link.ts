@@ -1,14 +1,16 @@
 /** One long-lived ModelStreamInfer stream, opened again whenever it ends. */
 import type { ClientDuplexStream, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
+import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
-import { deadlineParameters, type Failure, type Link, type LinkEvents } from "./link.ts";
+import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { Lease } from "./shared/lease.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
-import { decodeStreamResponse, type WireStreamResponse } from "./wire/response.ts";
+import { decodeStreamResponse, type ReadShared, type WireStreamResponse } from "./wire/response.ts";
 
 const PATH = "/inference.GRPCInferenceService/ModelStreamInfer";
 const identity = (bytes: Buffer): Buffer => bytes;
@@ -34,7 +36,10 @@ export interface StreamLinkSettings {
 export class StreamLink implements Link {
   readonly #settings: StreamLinkSettings;
   readonly #outstanding = new Map<string, InferCall>();
+  /** Shared memory of requests that were given up: the daemon answers these too. */
+  readonly #abandoned = new Map<string, Lease>();
   readonly #unlisten: () => void;
+  readonly #readShared: ReadShared = (id, place) => this.#callOf(id)?.lease?.read(place) ?? null;
   #stream: Stream | null = null;
   #nextId = 1;
   /** Requests given up since the stream last brought something: a stream that only swallows must not look idle. */
@@ -81,12 +86,14 @@ export class StreamLink implements Link {
     call.wireId = id;
     call.link = this;
     this.#outstanding.set(id, call);
-    this.#write(encodeInferRequest(call.settings.request, id, deadlineParameters(call)));
+    this.#write(encodeAttempt(call, id, this.#settings.endpoint.memory));
   }
 
   abandon(call: InferCall): void {
     call.link = null;
     if (!this.#outstanding.delete(call.wireId) || this.#stream === null) return;
+    if (call.lease !== null) this.#abandoned.set(call.wireId, call.lease);
+    call.lease = null;
     this.#swallowed++;
     const { model, version } = call.settings.request;
     const cancel = { model, version, inputs: [], outputs: [], parameters: [] };
@@ -161,7 +168,7 @@ export class StreamLink implements Link {
     this.#swallowed = 0;
     let answer: WireStreamResponse;
     try {
-      answer = decodeStreamResponse(message);
+      answer = decodeStreamResponse(message, this.#readShared);
     } catch (error) {
       const stream = this.#stream!;
       this.#ended(status.INTERNAL, `malformed answer: ${(error as Error).message}`, stream);
@@ -171,12 +178,20 @@ export class StreamLink implements Link {
     const { error, response } = answer;
     const call = this.#callOf(response?.id ?? "");
     // Answers to requests that were cancelled or given up find nobody.
-    if (call === undefined) return;
+    if (call === undefined) {
+      this.#abandoned.get(response?.id ?? "")?.release();
+      this.#abandoned.delete(response?.id ?? "");
+      return;
+    }
     this.#outstanding.delete(call.wireId);
     call.link = null;
-    const { events } = this.#settings;
-    if (error === "" && response !== null) events.answered(call, response);
-    else events.failed(call, fromStreamError(error, response?.parameters ?? {}), this);
+    const { events, endpoint } = this.#settings;
+    if (error === "" && response !== null) {
+      attemptAnswered(call, response, endpoint.memory);
+      events.answered(call, response);
+    } else {
+      events.failed(call, attemptFailed(call, fromStreamError(error, response?.parameters ?? {})), this);
+    }
     if (this.#draining) this.drain();
   }
 
@@ -202,12 +217,14 @@ export class StreamLink implements Link {
     this.#outstanding.clear();
     for (const call of calls) {
       call.link = null;
-      this.#settings.events.failed(call, failure, this);
+      this.#settings.events.failed(call, attemptFailed(call, failure), this);
     }
   }
 
   #forgetStream(): void {
     this.#stream = null;
+    for (const lease of this.#abandoned.values()) lease.doubt();
+    this.#abandoned.clear();
     this.#unwrittenBytes = 0;
     this.#swallowed = 0;
     if (this.#ageTimer !== null) clearTimeout(this.#ageTimer);

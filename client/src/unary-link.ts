@@ -1,12 +1,12 @@
 /** A target's unary calls. */
 import type { ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
+import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { SlacklineError } from "./errors.ts";
 import { fromUnaryError } from "./failures.ts";
 import type { InferCall } from "./infer-call.ts";
-import { deadlineParameters, type Link, type LinkEvents } from "./link.ts";
+import type { Link, LinkEvents } from "./link.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
-import { encodeInferRequest } from "./wire/request.ts";
 import { decodeInferResponse, type WireResponse } from "./wire/response.ts";
 
 const PATH = "/inference.GRPCInferenceService/ModelInfer";
@@ -47,7 +47,7 @@ export class UnaryLink implements Link {
   }
 
   send(call: InferCall): void {
-    const message = encodeInferRequest(call.settings.request, "", deadlineParameters(call));
+    const message = encodeAttempt(call, "", this.#endpoint.memory);
     const remaining = call.remainingMs;
     // gRPC's deadline leaves the daemon time to say why it shed; what it aims at is the parameter.
     const options = Number.isFinite(remaining) ? { deadline: Date.now() + remaining + this.#graceMs } : {};
@@ -55,7 +55,7 @@ export class UnaryLink implements Link {
       if (!this.#outstanding.delete(call)) return;
       call.link = null;
       if (error !== null) {
-        this.#events.failed(call, fromUnaryError(error), this);
+        this.#events.failed(call, attemptFailed(call, fromUnaryError(error)), this);
         return;
       }
       giveBuffer(message);
@@ -72,12 +72,13 @@ export class UnaryLink implements Link {
   #answered(call: InferCall, answer: Buffer): void {
     let response: WireResponse;
     try {
-      response = decodeInferResponse(answer);
+      response = decodeInferResponse(answer, (_id, place) => call.lease?.read(place) ?? null);
     } catch (cause) {
       const error = new SlacklineError("INTERNAL", `malformed answer: ${(cause as Error).message}`, { cause });
-      this.#events.failed(call, { type: "answered", error, shed: false }, this);
+      this.#events.failed(call, attemptFailed(call, { type: "answered", error, shed: false }), this);
       return;
     }
+    attemptAnswered(call, response, this.#endpoint.memory);
     this.#events.answered(call, response);
   }
 
@@ -85,6 +86,9 @@ export class UnaryLink implements Link {
     const unary = this.#outstanding.get(call);
     this.#outstanding.delete(call);
     call.link = null;
+    // Nothing tells when the daemon has heard of it.
+    call.lease?.doubt();
+    call.lease = null;
     unary?.cancel();
   }
 

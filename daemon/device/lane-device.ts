@@ -2,10 +2,17 @@
  * The engine's port to one incarnation of a lane: gathers batches into slots, hands them to the session thread of their model,
  * and presents outputs where they lie. Ends for good when the lane is lost; a restarted lane is a new one of these.
  */
-import type { Device, DeviceEvents, Execution, ExecutionResult, ExecutionTimings } from "../engine/ports.ts";
+import type {
+  Device,
+  DeviceEvents,
+  Execution,
+  ExecutionResult,
+  ExecutionTimings,
+  UnreadableRequests,
+} from "../engine/ports.ts";
 import type { Tensor, TensorData } from "../engine/tensors.ts";
 import type { ModelVersion } from "../repository/model.ts";
-import type { LaneKind } from "../scheduler/types.ts";
+import type { LaneKind, RequestId } from "../scheduler/types.ts";
 import type { Arena } from "./arena.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { gatherRows, gatherStrings } from "./gather.ts";
@@ -16,6 +23,8 @@ import type { FromThread, OutputPlace } from "./messages.ts";
 import { type Slot, SlotPool } from "./slots.ts";
 
 type Ended = Extract<FromThread, { type: "done" | "failed" }>;
+
+const NONE: UnreadableRequests = new Map();
 
 interface PlacedModel {
   readonly version: ModelVersion;
@@ -29,6 +38,7 @@ interface PlacedModel {
 interface Gathered {
   readonly execution: Execution;
   readonly slot: Slot;
+  readonly unreadable: UnreadableRequests;
   readonly gatherUs: number;
 }
 
@@ -111,7 +121,12 @@ export class LaneDevice implements Device {
       this.#failLater(execution, error instanceof Error ? error.message : String(error));
       return;
     }
-    const { slot } = gathered;
+    const { slot, unreadable } = gathered;
+    if (unreadable.size === execution.requests.length) {
+      this.#pool.release(slot);
+      this.#failLater(execution, "no request of the batch could be read", unreadable);
+      return;
+    }
     this.#running = { ...gathered, sentAtMs: performance.now() };
     this.#watchOver(execution);
     const { execution: id, shape, bucket } = plan;
@@ -158,7 +173,7 @@ export class LaneDevice implements Device {
     if (running === null || running.execution.plan.execution !== message.execution) return;
     this.#running = null;
     this.#watch?.cancel();
-    const { execution, slot, gatherUs } = running;
+    const { execution, slot, gatherUs, unreadable } = running;
     if (buffer !== null) slot.buffer = buffer;
     const waitedUs = Math.round((performance.now() - running.sentAtMs) * 1000);
     if (message.type === "failed") {
@@ -166,7 +181,7 @@ export class LaneDevice implements Device {
       const { executeUs } = message;
       const timings = executeUs === null ? null : { gatherUs, executeUs, collectUs: Math.max(0, waitedUs - executeUs) };
       if (message.fatal) this.#observer.fatal(execution.plan.model, message.message);
-      this.#end(execution, { ok: false, message: message.message, timings });
+      this.#end(execution, { ok: false, message: message.message, timings }, unreadable);
       return;
     }
     const model = this.#models.get(execution.plan.model);
@@ -183,7 +198,7 @@ export class LaneDevice implements Device {
       collectUs: Math.max(0, waitedUs - message.executeUs),
     };
     this.#held.set(execution.plan.execution, slot);
-    this.#end(execution, { ok: true, outputs, timings });
+    this.#end(execution, { ok: true, outputs, timings }, unreadable);
   }
 
   /** The lane is gone. Outputs that are still being read stay readable until they are released. */
@@ -212,14 +227,14 @@ export class LaneDevice implements Device {
     this.#watch = timer;
   }
 
-  #end(execution: Execution, result: ExecutionResult): void {
-    this.#events?.ended(this.lane, execution, result);
+  #end(execution: Execution, result: ExecutionResult, unreadable: UnreadableRequests = NONE): void {
+    this.#events?.ended(this.lane, execution, unreadable.size === 0 ? result : { ...result, unreadable });
   }
 
   /** Ends are never told from within `start`. */
-  #failLater(execution: Execution, message: string): void {
+  #failLater(execution: Execution, message: string, unreadable: UnreadableRequests = NONE): void {
     setImmediate(() => {
-      if (!this.#lost) this.#end(execution, { ok: false, message, timings: null });
+      if (!this.#lost) this.#end(execution, { ok: false, message, timings: null }, unreadable);
     });
   }
 
@@ -241,12 +256,17 @@ export class LaneDevice implements Device {
     const staged = this.#staged;
     let from = 0;
     let earlierUs = 0;
+    const unreadable = new Map<RequestId, Error>();
     let slot: Slot | null;
     if (staged !== null && staged.slot.bytes >= bytes) {
       slot = staged.slot;
       if (staged.execution.plan.model === plan.model && staged.execution.plan.shape === plan.shape) {
         from = commonPrefix(staged.execution, execution);
         earlierUs = staged.gatherUs;
+        for (const { id } of requests.slice(0, from)) {
+          const error = staged.unreadable.get(id);
+          if (error !== undefined) unreadable.set(id, error);
+        }
       }
     } else {
       this.#dropStaged();
@@ -254,13 +274,13 @@ export class LaneDevice implements Device {
     }
     if (slot === null) return null;
     try {
-      gatherRows(new Uint8Array(slot.buffer!), layout, requests, plan.bucket, from);
+      gatherRows(new Uint8Array(slot.buffer!), layout, requests, plan.bucket, from, unreadable);
     } catch (error) {
       this.#pool.release(slot);
       this.#staged = null;
       throw error;
     }
-    return { execution, slot, gatherUs: earlierUs + Math.round((performance.now() - begunMs) * 1000) };
+    return { execution, slot, unreadable, gatherUs: earlierUs + Math.round((performance.now() - begunMs) * 1000) };
   }
 
   #strings(model: PlacedModel, { plan, requests }: Execution): Uint8Array[] {

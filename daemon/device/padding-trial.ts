@@ -61,8 +61,8 @@ async function batch(
 ): Promise<Tensor[]> {
   const shape = keyOfLength(model, length);
   const layout = batchLayout(model, shape);
-  const requests = items.slice(0, bucket).map((own) => ({ items: 1, inputs: itemOfLength(model, own) }));
-  return await run(shape, bucket, (slot) => gatherRows(slot, layout, requests, bucket));
+  const requests = items.slice(0, bucket).map((own, id) => ({ id, items: 1, inputs: itemOfLength(model, own) }));
+  return await run(shape, bucket, (slot) => gatherRows(slot, layout, requests, bucket, 0, new Map()));
 }
 
 /** An item whose values depend on its length, and where that is the same are the same. */

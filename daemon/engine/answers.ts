@@ -27,7 +27,7 @@ export function timingsOf(
  * What one request of a batch that ended is told.
  *
  * @param offset of its first item in the batch
- * @param timings not null where the execution succeeded
+ * @param timings not null where the request was executed with success
  */
 export function outcomeOf(
   request: PendingRequest,
@@ -36,6 +36,8 @@ export function outcomeOf(
   offset: number,
   timings: RequestTimings | null,
 ): Outcome {
+  const error = result.unreadable?.get(request.id);
+  if (error !== undefined) return { type: "unreadable", error };
   if (!result.ok) return { type: "failed", message: result.message };
   const outputs = splitOutputs(result.outputs, request.outputs, plan.bucket, offset, request.items);
   if (typeof outputs === "string") return { type: "failed", message: `the model returned no output '${outputs}'` };

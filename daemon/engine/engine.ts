@@ -414,7 +414,9 @@ export class Engine implements Inference {
       return;
     }
     const timings = requests.map((request) =>
-      request.reply === null || !result.ok ? null : timingsOf(request, plan, result.timings, endedUs),
+      request.reply === null || !result.ok || result.unreadable?.has(request.id)
+        ? null
+        : timingsOf(request, plan, result.timings, endedUs),
     );
     for (const observer of this.#observers) observer.ended?.(execution, result, timings, endedUs);
     let offset = 0;

@@ -12,8 +12,8 @@ export interface EngineObserver {
   /**
    * A batch has ended, before its requests are answered.
    *
-   * @param timings in the order of the batch's requests; null for a request that was cancelled meanwhile, and for all
-   *   where the execution failed
+   * @param timings in the order of the batch's requests; null for a request that was cancelled meanwhile or could
+   *   not be read, and for all where the execution failed
    */
   ended?(
     execution: Execution,

@@ -1,8 +1,8 @@
 import type { RequestId, WaitExplanation } from "../scheduler/types.ts";
+import { heldBytes } from "./held-bytes.ts";
 import type { AcceptedRequest, InferenceRequest, Reply } from "./ports.ts";
 import type { Padding } from "./sequence.ts";
-import { tensorBytes } from "./split.ts";
-import type { Tensor } from "./tensors.ts";
+import type { InputTensor } from "./tensors.ts";
 
 /** What is queued for one model: depths for metrics and admission messages. */
 export class ModelQueue {
@@ -40,7 +40,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly items: number;
   readonly shape: string;
   readonly padding: Padding | null;
-  readonly inputs: readonly Tensor[];
+  readonly inputs: readonly InputTensor[];
   readonly outputs: readonly string[] | null;
   readonly deadlineUs: number | null;
   readonly explicit: boolean;
@@ -73,7 +73,7 @@ export class PendingRequest implements AcceptedRequest {
     this.expiresUs = request.expiresUs;
     this.tenant = request.tenant;
     this.arrivedUs = arrivedUs;
-    this.bytes = tensorBytes(request.inputs);
+    this.bytes = heldBytes(request.inputs);
     this.queue = queue;
     this.reply = reply;
     this.bestEffort = request.deadlineUs === null;

@@ -4,7 +4,7 @@
  */
 import type { BatchPlan, LaneKind, RequestId, ShedCause, ShedDetail, WaitExplanation } from "../scheduler/types.ts";
 import type { Padding } from "./sequence.ts";
-import type { Tensor } from "./tensors.ts";
+import type { InputTensor, Tensor } from "./tensors.ts";
 
 /** Monotonic time and the one timer. */
 export interface Clock {
@@ -25,7 +25,7 @@ export interface InferenceRequest {
   /** Where it is padded to the length that `shape` has; its inputs have its own. */
   readonly padding?: Padding | null;
   /** In the order of the model's declared inputs. Bytes may be views on the received message; they are not modified. */
-  readonly inputs: readonly Tensor[];
+  readonly inputs: readonly InputTensor[];
   /** Names of the outputs that are wanted, in order; null for all. */
   readonly outputs: readonly string[] | null;
   /** Absolute, engine clock; null for best-effort work. */
@@ -39,6 +39,7 @@ export interface InferenceRequest {
 export interface AcceptedRequest extends InferenceRequest {
   readonly id: RequestId;
   readonly arrivedUs: number;
+  /** Of its inputs, what the daemon holds. */
   readonly bytes: number;
 }
 
@@ -58,9 +59,14 @@ export interface ExecutionTimings {
   readonly collectUs: number;
 }
 
+/** Requests of a batch whose inputs could not be copied from outside, each with why; the batch was executed without them. */
+export type UnreadableRequests = ReadonlyMap<RequestId, Error>;
+
 export type ExecutionResult =
   | {
       readonly ok: true;
+      /** Absent where there are none. */
+      readonly unreadable?: UnreadableRequests;
       /**
        * One tensor for each output of the model, with the executed bucket as its batch dimension and the shape key's length
        * (padding included).
@@ -69,7 +75,12 @@ export type ExecutionResult =
       readonly outputs: readonly Tensor[];
       readonly timings: ExecutionTimings;
     }
-  | { readonly ok: false; readonly message: string; readonly timings: ExecutionTimings | null };
+  | {
+      readonly ok: false;
+      readonly message: string;
+      readonly timings: ExecutionTimings | null;
+      readonly unreadable?: UnreadableRequests;
+    };
 
 /** A lane as the engine sees it: it executes one batch at a time and can gather the next one meanwhile. */
 export interface Device {
@@ -111,6 +122,8 @@ export type Outcome =
   | { readonly type: "shed"; readonly cause: ShedCause; readonly detail: ShedDetail }
   /** The model failed while running; the message is the runtime's. */
   | { readonly type: "failed"; readonly message: string }
+  /** An input could not be copied from outside the daemon; the error is what its `copyTo` threw. */
+  | { readonly type: "unreadable"; readonly error: Error }
   /** The lane was lost while it executed the request; it may be tried again. */
   | { readonly type: "lost"; readonly reason: string };
 

@@ -67,13 +67,3 @@ function heads(data: TensorData, blocks: number, share: number): TensorData {
   }
   return cut;
 }
-
-/** Bytes that a request's tensors occupy on the wire (a string element carries a 4-byte length). */
-export function tensorBytes(tensors: readonly Tensor[]): number {
-  let bytes = 0;
-  for (const { data } of tensors) {
-    if (data instanceof Uint8Array) bytes += data.byteLength;
-    else for (const element of data) bytes += element.byteLength + 4;
-  }
-  return bytes;
-}

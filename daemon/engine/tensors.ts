@@ -46,10 +46,22 @@ export type StringElements = readonly Uint8Array[];
 /** A tensor's contents: raw bytes, or the elements of a BYTES tensor. */
 export type TensorData = Uint8Array | StringElements;
 
-/** A concrete tensor of a request or an answer. */
-export interface Tensor {
+/** Raw bytes that stay outside the daemon until a batch is gathered. */
+export interface OutsideBytes {
+  readonly byteLength: number;
+  /** Copies all of them into `target`, which has as many bytes; once for each time that a batch is gathered. Throws where they can't be had. */
+  copyTo(target: Uint8Array): void;
+}
+
+/** A concrete tensor of a request. */
+export interface InputTensor {
   readonly name: string;
   readonly datatype: Datatype;
   readonly shape: readonly number[];
+  readonly data: TensorData | OutsideBytes;
+}
+
+/** A concrete tensor whose contents the daemon has: every tensor of an answer. */
+export interface Tensor extends InputTensor {
   readonly data: TensorData;
 }

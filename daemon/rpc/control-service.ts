@@ -2,6 +2,7 @@
 import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import type { GRPCInferenceServiceHandlers } from "../../proto/generated/inference/GRPCInferenceService.ts";
 import type { ModelRepositoryParameter__Output } from "../../proto/generated/inference/ModelRepositoryParameter.ts";
+import { SHARED_MEMORY_EXTENSION } from "../../proto/parameters.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import { unknownModel } from "./decode/refusals.ts";
 import { type ErrorStyle, internalError, RpcError, unaryStatus } from "./errors.ts";
@@ -35,6 +36,7 @@ const EXTENSIONS: readonly string[] = [
   "parameters",
   "statistics",
   "system_shared_memory",
+  SHARED_MEMORY_EXTENSION,
 ];
 
 export interface ControlParts {

@@ -1,6 +1,6 @@
 /** Errors on the wire: one class, its statuses, and how it travels on unary calls and on streams. */
 import { Metadata, status } from "@grpc/grpc-js";
-import { ERROR_PARAMETERS } from "../../proto/parameters.ts";
+import { ERROR_PARAMETERS, type SHARED_MEMORY_CAUSE } from "../../proto/parameters.ts";
 import type { ShedCause } from "../scheduler/types.ts";
 import type { WireParameter } from "./messages.ts";
 import { headerText } from "./text.ts";
@@ -30,6 +30,7 @@ export type RpcCause =
   | "draining"
   | "inflight_bytes"
   | "failed"
+  | typeof SHARED_MEMORY_CAUSE
   | "lost"
   | "cancelled"
   | "refused"

@@ -2,7 +2,7 @@
 import type { AcceptedRequest, Outcome } from "../engine/ports.ts";
 import type { ShedCause, ShedDetail } from "../scheduler/types.ts";
 import type { ModelPlan } from "./decode/model-plan.ts";
-import { RpcError } from "./errors.ts";
+import { internalError, RpcError } from "./errors.ts";
 import { shownMs, withoutHostPaths } from "./text.ts";
 
 /** The error of a request that was not answered. */
@@ -20,6 +20,8 @@ export function outcomeError(
       const message = withoutHostPaths(outcome.message, plan.hostFolders);
       return new RpcError("INTERNAL", "failed", `model '${model}' failed while running: ${message}`);
     }
+    case "unreadable":
+      return outcome.error instanceof RpcError ? outcome.error : internalError();
     case "lost": {
       const reason = withoutHostPaths(outcome.reason, plan.hostFolders);
       return new RpcError(

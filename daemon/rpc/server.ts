@@ -41,6 +41,7 @@ export interface RpcServer {
 }
 
 const STOP_GRACE_MS = 1000;
+const SWEEP_MS = 60_000;
 
 export function createRpcServer(parts: RpcServerParts): RpcServer {
   const settings: RpcSettings = { ...DEFAULT_RPC_SETTINGS, ...parts.settings };
@@ -50,6 +51,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const codec = loadCodec();
   const budget = new ByteBudget(settings.inflightBytesMax);
   const regions = new SharedMemoryRegions();
+  const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
   const gateway = new InferenceGateway({ inference, catalog, codec, budget, regions, settings, logger, observer });
   const transport: TransportParts = { gateway, codec, budget, errors: settings.errors, nowUs: () => inference.nowUs() };
@@ -95,7 +97,10 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
       health.drain();
       void gateway.drain();
       streams.end();
-      return shutDown(server, graceMs).finally(() => regions.unregister(""));
+      return shutDown(server, graceMs).finally(() => {
+        clearInterval(sweep);
+        regions.unregister("");
+      });
     },
     load: () => ({ requests: gateway.underWay, streams: streams.size, bytes: budget.held }),
   };

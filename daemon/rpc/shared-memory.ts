@@ -4,6 +4,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import path from "node:path";
+import { SHARED_MEMORY_CAUSE, SHARED_MEMORY_PARAMETERS } from "../../proto/parameters.ts";
 import { parameterValue } from "./decode/parameters.ts";
 import type { SharedInputs, SharedTensor } from "./decode/request.ts";
 import type { SharedOutputs } from "./encode.ts";
@@ -12,6 +13,9 @@ import type { ReadParameters, ReadRequestedOutput, WireParameter } from "./messa
 import { shown } from "./text.ts";
 
 const SHARED_MEMORY_DIR = "/dev/shm";
+
+/** Longer than owners keep regions that they do not use. */
+const UNUSED_MS = 5 * 60_000;
 
 export interface RegionStatus {
   readonly name: string;
@@ -24,6 +28,8 @@ export interface RegionStatus {
 interface Region extends RegionStatus {
   /** null once unregistered: the number may belong to another file by then. */
   fd: number | null;
+  /** When a request named it last. */
+  usedMs: number;
 }
 
 /** A part of a region, as a tensor's parameters name it. */
@@ -37,8 +43,11 @@ export class SharedMemoryRegions {
   readonly #dir: string;
   readonly #regions = new Map<string, Region>();
 
-  constructor(dir: string = SHARED_MEMORY_DIR) {
+  readonly #nowMs: () => number;
+
+  constructor(dir: string = SHARED_MEMORY_DIR, nowMs: () => number = () => performance.now()) {
     this.#dir = dir;
+    this.#nowMs = nowMs;
   }
 
   /** Throws `RpcError` where the name is taken or the object is missing, too small or no shared-memory object. */
@@ -61,7 +70,7 @@ export class SharedMemoryRegions {
       closeSync(fd);
       throw error;
     }
-    this.#regions.set(name, { name, key, offset, byteSize, fd });
+    this.#regions.set(name, { name, key, offset, byteSize, fd, usedMs: this.#nowMs() });
   }
 
   #open(name: string, key: string): number {
@@ -89,10 +98,24 @@ export class SharedMemoryRegions {
     return fd;
   }
 
-  /** Regions by name; all where the name is empty. Throws `RpcError` for an unknown one. */
+  /**
+   * Regions by name; all where the name is empty, except those whose object has been unlinked: its owner wants it known to
+   * nobody else, and whoever knows a region's name can use it. Throws `RpcError` for an unknown one.
+   */
   status(name: string): readonly RegionStatus[] {
-    if (name === "") return [...this.#regions.values()];
+    if (name === "") return [...this.#regions.values()].filter((region) => !isUnlinked(region));
     return [this.#find(name)];
+  }
+
+  /**
+   * Unregisters regions whose object has been unlinked and that no request has named for a while: an owner that crashed can't,
+   * and nothing else would free their memory.
+   */
+  dropUnused(): void {
+    const sinceMs = this.#nowMs() - UNUSED_MS;
+    for (const region of this.#regions.values()) {
+      if (region.usedMs <= sinceMs && isUnlinked(region)) this.unregister(region.name);
+    }
   }
 
   /** An unknown region is no error: it is as unregistered as it can be. An empty name means all. */
@@ -109,21 +132,22 @@ export class SharedMemoryRegions {
   #find(name: string): Region {
     const region = this.#regions.get(name);
     if (region === undefined) {
-      throw new RpcError("NOT_FOUND", "not_found", `shared memory region '${shown(name)}' is not registered`);
+      throw regionError("NOT_FOUND", `shared memory region '${shown(name)}' is not registered`);
     }
     return region;
   }
 
   /** What a tensor's parameters name; null where they name no region. */
   #span(parameters: ReadParameters, tensor: string): Span | null {
-    const named = parameters.shared_memory_region;
+    const named = parameters[SHARED_MEMORY_PARAMETERS.region];
     if (named == null) return null;
     const name = parameterValue(named);
     if (typeof name !== "string") throw invalid(`shared_memory_region of '${tensor}' must be a string`);
-    const byteSize = size(parameters, "shared_memory_byte_size", tensor);
-    const offset = size(parameters, "shared_memory_offset", tensor) ?? 0;
+    const byteSize = size(parameters, SHARED_MEMORY_PARAMETERS.byteSize, tensor);
+    const offset = size(parameters, SHARED_MEMORY_PARAMETERS.offset, tensor) ?? 0;
     if (byteSize === null) throw invalid(`shared_memory_byte_size of '${tensor}' is missing`);
     const region = this.#find(name);
+    region.usedMs = this.#nowMs();
     if (offset + byteSize > region.byteSize) {
       throw invalid(
         `'${tensor}' asks for bytes ${offset} to ${offset + byteSize} of shared memory region '${shown(name)}', which has ${region.byteSize} bytes`,
@@ -132,17 +156,25 @@ export class SharedMemoryRegions {
     return { region, offset, byteSize };
   }
 
-  /** Inputs of one request. `hold` is told of the bytes before they are copied, and may throw. */
+  /**
+   * Inputs of one request: left where they are until a batch is gathered, or read at once. `hold` is told of bytes before
+   * they are read, and may throw.
+   */
   inputs(hold: (bytes: number) => void): SharedInputs {
     return {
       locate: (parameters, tensor): SharedTensor | null => {
         const span = this.#span(parameters, tensor);
         if (span === null) return null;
-        const read = () => {
-          hold(span.byteSize);
-          return readSpan(span, tensor);
+        return {
+          byteLength: span.byteSize,
+          copyTo: (target) => readSpan(span, tensor, target),
+          read() {
+            hold(span.byteSize);
+            const bytes = Buffer.allocUnsafe(span.byteSize);
+            readSpan(span, tensor, bytes);
+            return bytes;
+          },
         };
-        return { byteSize: span.byteSize, read };
       },
     };
   }
@@ -167,6 +199,10 @@ export class SharedMemoryRegions {
   }
 }
 
+function isUnlinked({ fd }: Region): boolean {
+  return fd !== null && fstatSync(fd).nlink === 0;
+}
+
 function invalid(message: string): RpcError {
   return new RpcError("INVALID_ARGUMENT", "invalid", message);
 }
@@ -182,29 +218,45 @@ function size(parameters: ReadParameters, name: string, tensor: string): number 
   return value;
 }
 
+/** What became of a region since it was named; callers that can do without one tell it from their own mistakes. */
+function regionError(code: "NOT_FOUND" | "INVALID_ARGUMENT" | "INTERNAL", message: string): RpcError {
+  return new RpcError(code, SHARED_MEMORY_CAUSE, message);
+}
+
 function openFd(region: Region): number {
   if (region.fd !== null) return region.fd;
-  throw new RpcError(
+  throw regionError(
     "NOT_FOUND",
-    "not_found",
     `shared memory region '${shown(region.name)}' was unregistered while the request was under way`,
   );
 }
 
-function readSpan({ region, offset, byteSize }: Span, tensor: string): Uint8Array {
-  const bytes = Buffer.allocUnsafe(byteSize);
+/** Reads or writes; the system's refusal becomes an error that names the region. */
+function transfer(what: string, region: Region, move: () => number): number {
+  try {
+    return move();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw regionError("INTERNAL", `${what} shared memory region '${shown(region.name)}' (${code})`);
+  }
+}
+
+/** Fills `target`, which has the span's size. */
+function readSpan({ region, offset, byteSize }: Span, tensor: string, target: Uint8Array): void {
   const fd = openFd(region);
   let done = 0;
   while (done < byteSize) {
-    const got = readSync(fd, bytes, done, byteSize - done, region.offset + offset + done);
+    const got = transfer(`input '${tensor}' can't be read from`, region, () =>
+      readSync(fd, target, done, byteSize - done, region.offset + offset + done),
+    );
     if (got === 0) {
-      throw invalid(
+      throw regionError(
+        "INVALID_ARGUMENT",
         `shared memory region '${shown(region.name)}' has become smaller: ${done} of the ${byteSize} bytes of '${tensor}' are there`,
       );
     }
     done += got;
   }
-  return bytes;
 }
 
 function writeSpan(
@@ -214,27 +266,21 @@ function writeSpan(
 ): Record<string, WireParameter> {
   const name = shown(region.name);
   if (bytes.byteLength > byteSize) {
-    throw invalid(
+    throw regionError(
+      "INVALID_ARGUMENT",
       `output '${output}' has ${bytes.byteLength} bytes, but ${byteSize} bytes of shared memory region '${name}' are meant for it`,
     );
   }
   const fd = openFd(region);
   let done = 0;
-  try {
-    while (done < bytes.byteLength) {
-      done += writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done);
-    }
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new RpcError(
-      "INTERNAL",
-      "failed",
-      `output '${output}' can't be written to shared memory region '${name}' (${code})`,
+  while (done < bytes.byteLength) {
+    done += transfer(`output '${output}' can't be written to`, region, () =>
+      writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done),
     );
   }
   return {
-    shared_memory_region: { string_param: region.name },
-    shared_memory_byte_size: { int64_param: bytes.byteLength },
-    ...(offset > 0 ? { shared_memory_offset: { int64_param: offset } } : {}),
+    [SHARED_MEMORY_PARAMETERS.region]: { string_param: region.name },
+    [SHARED_MEMORY_PARAMETERS.byteSize]: { int64_param: bytes.byteLength },
+    ...(offset > 0 ? { [SHARED_MEMORY_PARAMETERS.offset]: { int64_param: offset } } : {}),
   };
 }

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SlacklineClient, SlacklineError, tensor } from "slackline-client";
+import type { ModelConfig } from "../../proto/generated/inference/ModelConfig.ts";
 import { type Behaviour, FakeDaemon } from "./fake-daemon.ts";
+import { FakeRegions } from "./fake-regions.ts";
 
 /** Deterministic numbers in 0..1. */
 function random(seed: number): () => number {
@@ -10,6 +12,14 @@ function random(seed: number): () => number {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32;
   };
+}
+
+/** Elements of each input of the model whose output sizes are known. */
+const FIXED = 4_096;
+
+function config(model: string): ModelConfig {
+  const output = [{ name: "x", data_type: "TYPE_INT32" as const, dims: [FIXED] }];
+  return { name: model, max_batch_size: 8, ...(model === "fixed" ? { output } : {}) };
 }
 
 const REQUESTS = 600;
@@ -29,18 +39,33 @@ for (const transport of ["stream", "unary"] as const) {
         if (dice < 0.3) return { type: "hold" };
         return { type: "echo" };
       };
-      const daemons = [await FakeDaemon.start({ behave }), await FakeDaemon.start({ behave })];
+      const allRegions: FakeRegions[] = [];
+      /** With regions of its own: a daemon that returns knows none of those before. */
+      const start = (port = 0): Promise<FakeDaemon> => {
+        const regions = new FakeRegions();
+        allRegions.push(regions);
+        return FakeDaemon.start({ port, behave, regions, config });
+      };
+      const daemons = [await start(), await start()];
       const client = new SlacklineClient({ targets: daemons.map(({ target }) => target), transport });
       const codes = new Map<string, number>();
       const ends: Promise<void>[] = [];
       try {
         for (let i = 0; i < REQUESTS; i++) {
           const controller = new AbortController();
-          const value = tensor.int32([1], Int32Array.of(i));
+          // Small ones, large ones, and large ones whose outputs have a known size too.
+          const model = i % 3 === 0 ? "fixed" : "m";
+          const length = model === "fixed" ? FIXED : next() < 0.5 ? 1 : 1 + Math.floor(next() * 100_000);
+          const value = tensor.int32([1, length], new Int32Array(length).fill(i));
           ends.push(
-            client.infer("m", { x: value }, { deadlineMs: 40_000, signal: controller.signal }).then(
+            client.infer(model, { x: value }, { deadlineMs: 40_000, signal: controller.signal }).then(
               (result) => {
-                assert.equal(result.output("x", "INT32").data[0], i);
+                const { data } = result.output("x", "INT32");
+                assert.equal(data.length, length);
+                assert.ok(
+                  data.every((element) => element === i),
+                  `request ${i} got another's data`,
+                );
                 codes.set("OK", (codes.get("OK") ?? 0) + 1);
               },
               (error: unknown) => {
@@ -57,7 +82,7 @@ for (const transport of ["stream", "unary"] as const) {
             const index = Math.floor(next() * 2);
             const { port } = daemons[index]!;
             daemons[index]!.kill();
-            daemons[index] = await FakeDaemon.start({ port, behave });
+            daemons[index] = await start(port);
           }
           if (next() < 0.1) for (const daemon of daemons) daemon.release();
         }
@@ -75,11 +100,13 @@ for (const transport of ["stream", "unary"] as const) {
           [...codes.values()].reduce((sum, count) => sum + count, 0),
           REQUESTS,
         );
-        t.diagnostic(JSON.stringify([...codes]));
+        const shared = client.sharedMemoryStatus().reduce((sum, status) => sum + status.shared, 0);
+        t.diagnostic(JSON.stringify({ codes: [...codes], shared }));
         assert.ok(codes.get("OK")! > REQUESTS * 0.7);
       } finally {
         client.close();
         for (const daemon of daemons) daemon.kill();
+        for (const regions of allRegions) regions.close();
       }
     });
   });

@@ -13,6 +13,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import type { InferParameter } from "../../proto/generated/inference/InferParameter.ts";
+import type { ModelConfig } from "../../proto/generated/inference/ModelConfig.ts";
 import type {
   ModelInferRequest,
   ModelInferRequest__Output,
@@ -24,6 +25,8 @@ import type {
 import type { ModelMetadataResponse } from "../../proto/generated/inference/ModelMetadataResponse.ts";
 import type { ModelStreamInferResponse } from "../../proto/generated/inference/ModelStreamInferResponse.ts";
 import { loadProtocol, type Protocol } from "../../proto/load.ts";
+import { SHARED_MEMORY_EXTENSION } from "../../proto/parameters.ts";
+import { type FakeRegions, RegionGone } from "./fake-regions.ts";
 
 type Unary = ServerUnaryCall<ModelInferRequest__Output, ModelInferResponse>;
 export type FakeStream = ServerDuplexStream<ModelInferRequest__Output, ModelStreamInferResponse>;
@@ -44,6 +47,8 @@ export type Behaviour =
   /** The whole stream ends with this status; a unary call alone does. */
   | { readonly type: "break"; readonly code: keyof typeof status };
 
+type Refusal = Extract<Behaviour, { type: "error" }>;
+
 /** A request as it arrived. */
 export interface Arrival {
   readonly request: ModelInferRequest__Output;
@@ -60,6 +65,10 @@ export interface FakeDaemonOptions {
   readonly streams?: boolean;
   readonly models?: Readonly<Record<string, ModelMetadataResponse>>;
   readonly maxMessageBytes?: number;
+  /** Shared memory: without it the server neither offers it nor knows the calls. */
+  readonly regions?: FakeRegions;
+  /** What is said of models' outputs. */
+  readonly config?: (model: string) => ModelConfig;
 }
 
 let protocol: Protocol | null = null;
@@ -77,7 +86,15 @@ export class FakeDaemon {
   readonly #held: (() => void)[] = [];
   #notify: (() => void)[] = [];
 
-  private constructor(server: Server, port: number, behave: NonNullable<FakeDaemonOptions["behave"]>) {
+  readonly #regions: FakeRegions | undefined;
+
+  private constructor(
+    server: Server,
+    port: number,
+    behave: NonNullable<FakeDaemonOptions["behave"]>,
+    regions: FakeRegions | undefined,
+  ) {
+    this.#regions = regions;
     this.#server = server;
     this.port = port;
     this.behave = behave;
@@ -110,13 +127,26 @@ export class FakeDaemon {
           callback(error as ServiceError);
         }
       };
+    const { regions } = options;
+    const extensions = ["statistics", ...(regions === undefined ? [] : [SHARED_MEMORY_EXTENSION])];
+    /** A call that tests wait for. */
+    const changes = <Request>(answer: (request: Request) => object) =>
+      unary((request: Request) => {
+        try {
+          return answer(request);
+        } finally {
+          daemon!.#happened();
+        }
+      });
     server.addService(protocol.inference.GRPCInferenceService.service, {
       ServerLive: unary(() => ({ live: true })),
       ServerReady: unary(() => ({ ready: daemon!.ready })),
-      ServerMetadata: unary(() => ({ name: "fake", version: "1.2.3", extensions: ["statistics"] })),
+      ServerMetadata: unary(() => ({ name: "fake", version: "1.2.3", extensions })),
       ModelReady: unary(({ name }: { name: string }) => ({ ready: known(name) !== undefined })),
       ModelMetadata: unary(({ name }: { name: string }) => known(name)),
-      ModelConfig: unary(({ name }: { name: string }) => ({ config: { name, max_batch_size: 8 } })),
+      ModelConfig: unary(({ name }: { name: string }) => ({
+        config: options.config?.(name) ?? { name, max_batch_size: 8 },
+      })),
       ModelStatistics: unary(({ name }: { name: string }) => ({
         model_stats: [
           { name, version: "1", inference_count: 7, inference_stats: { queue: { count: 3, ns: "1234567" } } },
@@ -130,6 +160,12 @@ export class FakeDaemon {
         return {};
       }),
       RepositoryModelUnload: unary(() => ({})),
+      ...(regions === undefined
+        ? {}
+        : {
+            SystemSharedMemoryRegister: changes((request: { name: string; key: string }) => regions.register(request)),
+            SystemSharedMemoryUnregister: changes((request: { name: string }) => regions.unregister(request)),
+          }),
       ModelInfer: (call: Unary, callback: sendUnaryData<ModelInferResponse>) => daemon!.#unary(call, callback),
       ...(options.streams === false ? {} : { ModelStreamInfer: (stream: FakeStream) => daemon!.#stream(stream) }),
     });
@@ -139,7 +175,7 @@ export class FakeDaemon {
         else reject(error);
       });
     });
-    daemon = new FakeDaemon(server, port, options.behave ?? (() => ({ type: "echo" })));
+    daemon = new FakeDaemon(server, port, options.behave ?? (() => ({ type: "echo" })), regions);
     return daemon;
   }
 
@@ -190,28 +226,31 @@ export class FakeDaemon {
       this.#happened();
     });
     const behaviour = this.behave(request, arrival);
+    const refuseUnary = (refusal: Refusal): void => {
+      const trailers = new Metadata();
+      trailers.set("slackline_code", refusal.code);
+      if (refusal.cause !== undefined) trailers.set("slackline_cause", refusal.cause);
+      if (refusal.retryAfterMs !== undefined) trailers.set("slackline_retry_after_ms", String(refusal.retryAfterMs));
+      callback({ code: status[refusal.code], details: refusal.message, metadata: trailers });
+    };
+    const echoUnary = (parameters?: Record<string, InferParameter>): void => {
+      this.#echo(request, parameters, (response) => callback(null, response), refuseUnary);
+    };
     switch (behaviour.type) {
-      case "error": {
-        const trailers = new Metadata();
-        trailers.set("slackline_code", behaviour.code);
-        if (behaviour.cause !== undefined) trailers.set("slackline_cause", behaviour.cause);
-        if (behaviour.retryAfterMs !== undefined) {
-          trailers.set("slackline_retry_after_ms", String(behaviour.retryAfterMs));
-        }
-        callback({ code: status[behaviour.code], details: behaviour.message, metadata: trailers });
+      case "error":
+        refuseUnary(behaviour);
         break;
-      }
       case "break":
         callback({ code: status[behaviour.code], details: `broke: ${behaviour.code}` });
         break;
       case "hold":
-        this.#held.push(() => callback(null, echo(request)));
+        this.#held.push(() => echoUnary());
         break;
       case "answer":
         callback(null, behaviour.response);
         break;
       case "echo":
-        callback(null, echo(request, behaviour.parameters));
+        echoUnary(behaviour.parameters);
         break;
     }
     this.#happened();
@@ -228,6 +267,25 @@ export class FakeDaemon {
       stream.end();
     });
     this.#happened();
+  }
+
+  /** Answers with the request's inputs; refuses where these are in a region that is not there any more. */
+  #echo(
+    request: ModelInferRequest__Output,
+    parameters: Record<string, InferParameter> = {},
+    answer: (response: ModelInferResponse) => void,
+    refuse: (refusal: Refusal) => void,
+  ): void {
+    let response: ModelInferResponse;
+    try {
+      response =
+        this.#regions === undefined ? echo(request, parameters) : { ...this.#regions.echo(request), parameters };
+    } catch (error) {
+      if (!(error instanceof RegionGone)) throw error;
+      refuse({ type: "error", code: "NOT_FOUND", message: error.message, cause: "shared_memory" });
+      return;
+    }
+    answer(response);
   }
 
   /** A stream that was broken takes no more answers: grpc-js would never send its status then. */
@@ -250,27 +308,30 @@ export class FakeDaemon {
     };
     this.arrivals.push(arrival);
     const behaviour = this.behave(request, arrival);
+    const refuse = ({ code, message, cause, retryAfterMs }: Refusal): void => {
+      const parameters: Record<string, InferParameter> = { slackline_code: { string_param: code } };
+      if (cause !== undefined) parameters.slackline_cause = { string_param: cause };
+      if (retryAfterMs !== undefined) parameters.slackline_retry_after_ms = { int64_param: retryAfterMs };
+      this.#write(stream, { error_message: message, infer_response: { id, parameters } });
+    };
+    const echoBack = (parameters?: Record<string, InferParameter>): void => {
+      this.#echo(request, parameters, (response) => this.#write(stream, { infer_response: response }), refuse);
+    };
     switch (behaviour.type) {
-      case "error": {
-        const parameters: Record<string, InferParameter> = { slackline_code: { string_param: behaviour.code } };
-        if (behaviour.cause !== undefined) parameters.slackline_cause = { string_param: behaviour.cause };
-        if (behaviour.retryAfterMs !== undefined) {
-          parameters.slackline_retry_after_ms = { int64_param: behaviour.retryAfterMs };
-        }
-        this.#write(stream, { error_message: behaviour.message, infer_response: { id, parameters } });
+      case "error":
+        refuse(behaviour);
         break;
-      }
       case "break":
         this.#breakStream(stream, behaviour.code);
         break;
       case "hold":
-        this.#held.push(() => this.#write(stream, { infer_response: echo(request) }));
+        this.#held.push(() => echoBack());
         break;
       case "answer":
         this.#write(stream, { infer_response: { ...behaviour.response, id } });
         break;
       case "echo":
-        this.#write(stream, { infer_response: echo(request, behaviour.parameters) });
+        echoBack(behaviour.parameters);
         break;
     }
     this.#happened();

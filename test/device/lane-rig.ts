@@ -11,7 +11,7 @@ import type { LoadError } from "../../daemon/device/load-error.ts";
 import { CPU_PROVIDER, type Provider, parseProvider } from "../../daemon/device/provider.ts";
 import type { AcceptedRequest, Execution, ExecutionResult } from "../../daemon/engine/ports.ts";
 import { bucketedShape, type SequencePadding } from "../../daemon/engine/sequence.ts";
-import type { Datatype, Tensor, TensorData, TensorSpec } from "../../daemon/engine/tensors.ts";
+import type { Datatype, InputTensor, Tensor, TensorData, TensorSpec } from "../../daemon/engine/tensors.ts";
 import type { ModelSettings, ModelVersion } from "../../daemon/repository/model.ts";
 import { loneSession } from "../support/onnx-session.ts";
 
@@ -138,7 +138,7 @@ export class LaneRig {
     };
   }
 
-  request(version: ModelVersion, inputs: readonly Tensor[]): AcceptedRequest {
+  request(version: ModelVersion, inputs: readonly InputTensor[]): AcceptedRequest {
     const { shape, padding } = bucketedShape(
       version,
       inputs.map((input) => input.shape),
@@ -245,7 +245,19 @@ export function strings(name: string, shape: readonly number[], values: readonly
   return { name, datatype: "BYTES", shape, data: values.map((value) => Buffer.from(value)) };
 }
 
-/** The numbers of a float output. */
-export function floatsOf(output: Tensor): number[] {
+/** The same tensor, with its bytes outside the daemon; throws what `problem` gives when they are copied, null for nothing. */
+export function outside(tensor: InputTensor, problem: () => Error | null = () => null): InputTensor {
+  const bytes = tensor.data as Uint8Array;
+  const copyTo = (target: Uint8Array): void => {
+    const error = problem();
+    // As where a region ends in the middle of the bytes.
+    target.set(error === null ? bytes : new Uint8Array(bytes.byteLength >> 1).fill(0xff));
+    if (error !== null) throw error;
+  };
+  return { ...tensor, data: { byteLength: bytes.byteLength, copyTo } };
+}
+
+/** The numbers of a float tensor. */
+export function floatsOf(output: InputTensor): number[] {
   return [...new Float32Array((output.data as Uint8Array).slice().buffer)];
 }

@@ -14,7 +14,7 @@ import {
   twoInputsTwoOutputs,
 } from "../../models/onnx/tiny.ts";
 import { loneSession, OnnxTensor } from "../support/onnx-session.ts";
-import { floats, floatsOf, LaneRig, strings, TEST_PROVIDER, tensor } from "./lane-rig.ts";
+import { floats, floatsOf, LaneRig, outside, strings, TEST_PROVIDER, tensor } from "./lane-rig.ts";
 import { repeatsByData } from "./odd-models.ts";
 
 const TRANSPORTS: readonly Transport[] = process.platform === "linux" ? ["memfd", "shm", "threads"] : ["threads"];
@@ -195,6 +195,113 @@ for (const transport of TRANSPORTS) {
         const padded = [...started, ...new Array<number>(8 - started.length).fill(started.at(-1)!)];
         assert.deepEqual(floatsOf(output!), expected(padded));
       }
+    });
+
+    it("copies inputs of every datatype from outside the daemon", async () => {
+      for (const datatype of Object.keys(ELEMENT_BYTES) as Datatype[]) {
+        if (datatype === "BYTES") continue;
+        const version = await rig.version(identity(datatype), { name: `outside-${datatype}` });
+        await rig.lane.load(version);
+        const inputs = [2, 1].map((rows) => tensor("x", datatype, [rows, 4], elements(datatype, rows * 4)));
+        const requests = [rig.request(version, [outside(inputs[0]!)]), rig.request(version, [inputs[1]!])];
+        const [output] = await rig.run(version, requests, 3);
+        const sent = Buffer.concat(inputs.map(({ data }) => data as Uint8Array));
+        assert.deepEqual(Buffer.from(output!.data as Uint8Array), sent, datatype);
+        await rig.lane.unload(version.key);
+      }
+    });
+
+    it("executes a batch without the requests that can't be read, wherever they stand in it", async () => {
+      // An index out of bounds would fail the whole batch, on a CPU at least.
+      const version = await rig.version(failsAtRun(), { name: "unreadable" });
+      await rig.lane.load(version);
+      const request = (index: number, error: Error | null = null): ReturnType<typeof rig.request> => {
+        const data = tensor("index", "INT64", [1, 1], BigInt64Array.of(BigInt(index)));
+        return rig.request(version, [error === null ? data : outside(data, () => error)]);
+      };
+      const gone = new Error("gone");
+      for (const at of [0, 1, 2, 3]) {
+        const requests = [1, 2, 3].map((index) => request(index));
+        requests.splice(at, 0, request(2 ** 40, gone));
+        const execution = rig.execution(version, requests, 8);
+        const result = await rig.start(execution);
+        assert.ok(result.ok, result.ok ? "" : result.message);
+        assert.deepEqual([...result.unreadable!], [[requests[at]!.id, gone]]);
+        const values = floatsOf(result.outputs[0]!).slice(0, 4);
+        assert.deepEqual(values.toSpliced(at, 1), [10, 20, 30]);
+        rig.lane.device.release(execution);
+      }
+      const alone = rig.execution(version, [request(1, gone), request(2, gone)], 2);
+      const result = await rig.start(alone);
+      assert.ok(!result.ok);
+      assert.equal(result.unreadable?.size, 2);
+      assert.equal(result.timings, null);
+      rig.lane.device.release(alone);
+      const [output] = await rig.run(version, [request(3)], 1);
+      assert.deepEqual(floatsOf(output!), [30]);
+    });
+
+    it("reads what is outside once where a batch starts as it was staged, and again where it was replaced", async () => {
+      const version = await rig.version(addOne(), { name: "staged-outside" });
+      await rig.lane.load(version);
+      const reads = new Map<number, number>();
+      const gone = new Set<number>();
+      const requests = Array.from({ length: 5 }, (_, i) => {
+        const data = outside(floats("x", [1, 4], [i, i, i, i]), () => {
+          reads.set(i, (reads.get(i) ?? 0) + 1);
+          return gone.has(i) ? new Error(`${i} is gone`) : null;
+        });
+        return rig.request(version, [data]);
+      });
+      const plain = rig.request(version, [floats("x", [1, 4], [9, 9, 9, 9])]);
+      /** Stages a batch while another runs, then starts one; which of its members could not be read, and their outputs. */
+      const run = async (staged: number[], started: number[]): Promise<[string[], number[]]> => {
+        reads.clear();
+        const first = rig.execution(version, [plain], 1);
+        const running = rig.start(first);
+        const pick = (indexes: number[]): typeof requests => indexes.map((i) => requests[i]!);
+        rig.lane.device.stage(rig.execution(version, pick(staged), 8));
+        await running;
+        rig.lane.device.release(first);
+        const execution = rig.execution(version, pick(started), 8);
+        const result = await rig.start(execution);
+        assert.ok(result.ok, result.ok ? "" : result.message);
+        const outputs = floatsOf(result.outputs[0]!).filter((_, at) => at % 4 === 0);
+        rig.lane.device.release(execution);
+        return [[...(result.unreadable?.values() ?? [])].map(({ message }) => message), outputs];
+      };
+      assert.deepEqual(await run([0, 1], [0, 1]), [[], [1, 2, 2, 2, 2, 2, 2, 2]]);
+      assert.deepEqual(
+        [...reads],
+        [
+          [0, 1],
+          [1, 1],
+        ],
+      );
+      assert.deepEqual(await run([0, 1], [0, 2]), [[], [1, 3, 3, 3, 3, 3, 3, 3]]);
+      assert.deepEqual(
+        [...reads],
+        [
+          [0, 1],
+          [1, 1],
+          [2, 1],
+        ],
+      );
+      assert.deepEqual(await run([0, 1], [1, 0]), [[], [2, 1, 1, 1, 1, 1, 1, 1]]);
+      assert.deepEqual(
+        [...reads],
+        [
+          [0, 2],
+          [1, 2],
+        ],
+      );
+      gone.add(0).add(1);
+      // Nothing of what was staged could be read: what joins it is executed all the same.
+      assert.deepEqual(await run([0, 1], [0, 1, 3, 4]), [
+        ["0 is gone", "1 is gone"],
+        [4, 4, 4, 5, 5, 5, 5, 5],
+      ]);
+      assert.deepEqual(await run([0, 3], [3, 4]), [[], [4, 5, 5, 5, 5, 5, 5, 5]]);
     });
 
     it("keeps outputs readable until they are released, whatever runs meanwhile", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { EngineObserver } from "../../daemon/engine/observer.ts";
 import type { Outcome, RequestTimings } from "../../daemon/engine/ports.ts";
-import type { Tensor } from "../../daemon/engine/tensors.ts";
+import type { InputTensor, Tensor } from "../../daemon/engine/tensors.ts";
 import type { Scheduler, SchedulerEffect, SchedulerEvent } from "../../daemon/scheduler/types.ts";
 import { EngineRig, modelSpec, request } from "../support/engine-rig.ts";
 import { PuppetDevice } from "../support/puppet-device.ts";
@@ -332,9 +332,10 @@ test("stages reach the lane with payloads, and are skipped where a member has go
 test("snapshot counts what is queued by model, and what executes by lane", () => {
   const rig = new EngineRig();
   rig.engine.addModel(modelSpec("n"));
-  const inputs: Tensor[] = [{ name: "x", datatype: "FP32", shape: [2, 3], data: new Uint8Array(24) }];
+  const held: Tensor = { name: "x", datatype: "FP32", shape: [2, 3], data: new Uint8Array(24) };
+  const outside: InputTensor = { ...held, name: "y", data: { byteLength: 24, copyTo: () => {} } };
   rig.submit();
-  rig.submit({ items: 2, inputs });
+  rig.submit({ items: 2, inputs: [held, outside] });
   rig.submit({ deadlineUs: null });
   const snapshot = rig.engine.snapshot();
   assert.equal(snapshot.accepted, 3);

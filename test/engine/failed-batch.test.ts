@@ -59,3 +59,18 @@ test("a request cancelled before its second try is not executed again", () => {
   assert.equal(rig.outcomes.has(cancelled!), false);
   assert.equal(rig.engine.snapshot().accepted, 0);
 });
+
+test("a request that can't be read gets its error, and those of its batch their answers", () => {
+  const rig = new EngineRig({ scheduler: createScheduler({ gatherUs: 0 }) });
+  rig.submit();
+  const ids = [rig.submit(), rig.submit(), rig.submit()];
+  rig.device.complete();
+  const error = new Error("gone");
+  rig.device.complete([], {}, new Map([[ids[1]!, error]]));
+  assert.deepEqual(
+    ids.map((id) => rig.outcomes.get(id)!.type),
+    ["answered", "unreadable", "answered"],
+  );
+  assert.deepEqual(rig.outcomes.get(ids[1]!), { type: "unreadable", error });
+  assert.equal(rig.device.running, null);
+});

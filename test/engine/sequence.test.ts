@@ -95,9 +95,9 @@ describe("gathering shorter tensors and cutting outputs back", () => {
         const target = new Uint8Array(layout.inputsBytes).fill(0xaa);
         const own = requests.map(({ items, length }, index) => {
           const shape = [items, outer, Math.min(length, paddedLength), inner];
-          return { items, inputs: [numbered("x", shape, 1000 * index)] };
+          return { id: index, items, inputs: [numbered("x", shape, 1000 * index)] };
         });
-        gatherRows(target, layout, own, 4);
+        gatherRows(target, layout, own, 4, 0, new Map());
         const elements = new Int16Array(target.buffer, 0, 4 * outer * paddedLength * inner);
         const itemBytes = layout.inputs[0]!.itemBytes;
         let position = 0;

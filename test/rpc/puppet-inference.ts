@@ -7,7 +7,7 @@ import type {
   Reply,
   RequestTimings,
 } from "../../daemon/engine/ports.ts";
-import { ELEMENT_BYTES, type Tensor } from "../../daemon/engine/tensors.ts";
+import type { InputTensor, Tensor, TensorData } from "../../daemon/engine/tensors.ts";
 import type { RequestId } from "../../daemon/scheduler/types.ts";
 
 export const TIMINGS: RequestTimings = {
@@ -98,14 +98,20 @@ export function echo(request: AcceptedRequest): Outcome {
   for (const name of wanted) {
     const input = request.inputs.find((tensor) => `out_${tensor.name}` === name);
     if (input === undefined) throw new Error(`no input for output ${name}`);
-    outputs.push({ ...input, name, data: volatileCopy(input) });
+    try {
+      outputs.push({ ...input, name, data: volatileCopy(input) });
+    } catch (error) {
+      return { type: "unreadable", error: error as Error };
+    }
   }
   return { type: "answered", outputs, timings: TIMINGS };
 }
 
-function volatileCopy(tensor: Tensor): Tensor["data"] {
-  if (ELEMENT_BYTES[tensor.datatype] === null) return tensor.data;
-  const copy = Uint8Array.from(tensor.data as Uint8Array);
+function volatileCopy({ data }: InputTensor): TensorData {
+  if (!("byteLength" in data)) return data;
+  const copy = new Uint8Array(data.byteLength);
+  if (data instanceof Uint8Array) copy.set(data);
+  else data.copyTo(copy);
   queueMicrotask(() => copy.fill(0xee));
   return copy;
 }

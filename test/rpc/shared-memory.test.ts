@@ -4,9 +4,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import type { ServiceError } from "@grpc/grpc-js";
+import { modelPlan } from "../../daemon/rpc/decode/model-plan.ts";
+import { answerMessage, type SharedOutputs } from "../../daemon/rpc/encode.ts";
 import { SharedMemoryRegions } from "../../daemon/rpc/shared-memory.ts";
 import { isLoopback } from "../../daemon/rpc/shared-memory-service.ts";
 import { answered, failed, failureOf, floats, type Harness, infer, startServer, vectorRequest } from "./harness.ts";
+import { TIMINGS } from "./puppet-inference.ts";
 
 const OBJECT = `slackline-test-${process.pid}`;
 const FILE = path.join("/dev/shm", OBJECT);
@@ -157,14 +160,117 @@ describe("system shared memory", () => {
     assert.match(failed(await result).message, /was unregistered while the request was under way$/);
   });
 
-  it("counts what it reads against the memory limit", async () => {
+  it("reads inputs when they are gathered: what changes until then is seen", async () => {
+    await register("r", 1024);
+    harness.inference.immediate = false;
+    const result = infer(harness.client, request(region("r", 16), null));
+    await harness.inference.until(() => harness.inference.held.size === 1);
+    writeFileSync(FILE, Buffer.concat([floats(4, 3, 2, 1), Buffer.alloc(4080)]));
+    harness.inference.end(harness.inference.last().id);
+    assert.deepEqual(answered(await result).raw_output_contents, [floats(4, 3, 2, 1)]);
+  });
+
+  it("reads nothing from a region that was unregistered since, even where its name is registered again", async () => {
+    await register("r", 1024);
+    harness.inference.immediate = false;
+    const result = infer(harness.client, request(region("r", 16), null));
+    await harness.inference.until(() => harness.inference.held.size === 1);
+    await unregister("r");
+    await register("r", 1024);
+    harness.inference.end(harness.inference.last().id);
+    const failure = failed(await result);
+    assert.deepEqual(
+      [failure.code, failure.message, failure.trailers.get("slackline_cause")],
+      ["NOT_FOUND", "shared memory region 'r' was unregistered while the request was under way", ["shared_memory"]],
+    );
+  });
+
+  it("takes bools that are 0 or 1 when they are gathered, and only those", async () => {
+    await register("r", 2);
+    writeFileSync(FILE, Uint8Array.of(1, 0));
+    const bools = {
+      model_name: "t_BOOL",
+      inputs: [{ name: "x", datatype: "BOOL", shape: [1, 2], parameters: region("r", 2) }],
+    };
+    assert.deepEqual(answered(await infer(harness.client, bools)).raw_output_contents, [Buffer.of(1, 0)]);
+    writeFileSync(FILE, Uint8Array.of(1, 2));
+    const failure = failed(await infer(harness.client, bools));
+    assert.equal(failure.code, "INVALID_ARGUMENT");
+    assert.equal(failure.message, "byte 2 of input 'x' for model 't_BOOL' is no BOOL: elements are 0 or 1");
+  });
+
+  it("does not list a region whose object was unlinked, and serves it", async () => {
+    await register("r", 1024);
+    rmSync(FILE);
+    const listed = (name: string) =>
+      new Promise<unknown>((resolve) =>
+        harness.client.SystemSharedMemoryStatus({ name }, (_error, response) =>
+          resolve(Object.keys(response?.regions ?? {})),
+        ),
+      );
+    assert.deepEqual(await listed(""), []);
+    assert.deepEqual(await listed("r"), ["r"]);
+    assert.deepEqual(answered(await infer(harness.client, request(region("r", 16), null))).raw_output_contents, [
+      Buffer.alloc(16),
+    ]);
+  });
+
+  it("lets go of regions that nobody uses once their object is unlinked, and of no others", () => {
+    let nowMs = 0;
+    const regions = new SharedMemoryRegions("/dev/shm", () => nowMs);
+    const use = (name: string) => {
+      const parameters = {
+        shared_memory_region: { parameter_choice: "string_param", string_param: name },
+        shared_memory_byte_size: { parameter_choice: "int64_param", int64_param: 16 },
+      } as const;
+      return regions.inputs(() => {}).locate(parameters, "x");
+    };
+    for (const name of ["used", "unused"]) regions.register({ name, key: OBJECT, offset: 0, byteSize: 16 });
+    nowMs = 3_600_000;
+    regions.dropUnused();
+    assert.equal(regions.status("").length, 2, "its owner may come back to a named object");
+    rmSync(FILE);
+    use("used");
+    nowMs += 60_000;
+    regions.dropUnused();
+    assert.notEqual(use("used"), null);
+    assert.throws(() => regions.status("unused"), { code: "NOT_FOUND" });
+    nowMs += 600_000;
+    regions.dropUnused();
+    assert.throws(() => use("used"), { code: "NOT_FOUND", cause: "shared_memory" });
+  });
+
+  it("counts against the memory limit what it reads at once, and not what stays with the caller", async () => {
     writeFileSync(FILE, Buffer.alloc(200_000));
     await register("r", 200_000);
-    const inputs = [{ name: "x", datatype: "FP32", shape: [2, 25_000], parameters: region("r", 200_000) }];
-    const failure = failed(await infer(harness.client, { model_name: "flat", inputs }));
+    const x = [{ name: "x", datatype: "FP32", shape: [2, 25_000], parameters: region("r", 200_000) }];
+    harness.inference.immediate = false;
+    const result = infer(harness.client, { model_name: "flat", inputs: x });
+    await harness.inference.until(() => harness.inference.held.size === 1);
+    assert.ok(harness.server.load().bytes < 1000);
+    harness.inference.end(harness.inference.last().id);
+    answered(await result);
+    const text = [{ name: "text", datatype: "BYTES", shape: [1, 2], parameters: region("r", 200_000) }];
+    const failure = failed(await infer(harness.client, { model_name: "words", inputs: text }));
     assert.equal(failure.code, "RESOURCE_EXHAUSTED");
     assert.deepEqual(failure.trailers.get("slackline_cause"), ["inflight_bytes"]);
     assert.equal(harness.server.load().bytes, 0);
+  });
+
+  it("writes outputs from the memory they lie in", () => {
+    const plan = modelPlan(harness.catalog.models[0]!);
+    const data = new Uint8Array(16);
+    const written: Uint8Array[] = [];
+    const shared: SharedOutputs = {
+      write(_output, bytes) {
+        written.push(bytes);
+        return { shared_memory_region: { string_param: "r" } };
+      },
+    };
+    const asked = { plan, id: "", withTimings: false, shared };
+    answerMessage(asked, [{ name: "out_x", datatype: "FP32", shape: [1, 4], data }], TIMINGS);
+    assert.equal(written.length, 1);
+    assert.equal(written[0], data);
   });
 
   it("opens only objects of the shared-memory folder", async () => {

@@ -1,4 +1,10 @@
-import type { Device, DeviceEvents, Execution, ExecutionTimings } from "../../daemon/engine/ports.ts";
+import type {
+  Device,
+  DeviceEvents,
+  Execution,
+  ExecutionTimings,
+  UnreadableRequests,
+} from "../../daemon/engine/ports.ts";
 import type { Tensor } from "../../daemon/engine/tensors.ts";
 import type { LaneKind } from "../../daemon/scheduler/types.ts";
 
@@ -43,8 +49,13 @@ export class PuppetDevice implements Device {
   }
 
   /** Ends the running batch with these outputs. */
-  complete(outputs: readonly Tensor[] = [], timings: Partial<ExecutionTimings> = {}): void {
-    this.#events!.ended(this.lane, this.#take(), { ok: true, outputs, timings: { ...TIMINGS, ...timings } });
+  complete(
+    outputs: readonly Tensor[] = [],
+    timings: Partial<ExecutionTimings> = {},
+    unreadable: UnreadableRequests = new Map(),
+  ): void {
+    const result = { ok: true as const, outputs, timings: { ...TIMINGS, ...timings }, unreadable };
+    this.#events!.ended(this.lane, this.#take(), result);
   }
 
   /** The running batch fails in the runtime. */

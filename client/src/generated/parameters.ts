@@ -50,5 +50,23 @@ export const TIMING_PARAMETERS = {
   waitHeldUs: "slackline_wait_held_us",
 } as const;
 
+/** Parameters of an input, or of an output asked for, that lies in a registered region instead of the message. */
+export const SHARED_MEMORY_PARAMETERS = {
+  region: "shared_memory_region",
+  /** int64 or uint64. */
+  byteSize: "shared_memory_byte_size",
+  /** In the region; int64 or uint64, 0 where absent. */
+  offset: "shared_memory_offset",
+} as const;
+
+/** Cause of errors that say what became of a region: the same request without it may succeed. */
+export const SHARED_MEMORY_CAUSE = "shared_memory";
+
+/**
+ * Extension of daemons that touch a request's regions until its one answer (to a cancelled one, that it is cancelled) and not after,
+ * list no region whose object is unlinked, and let go of those that nobody uses.
+ */
+export const SHARED_MEMORY_EXTENSION = "slackline_shared_memory";
+
 /** Metadata key that names the tenant, for weights and guaranteed shares. */
 export const TENANT_METADATA = "slackline-tenant";

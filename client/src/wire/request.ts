@@ -1,5 +1,6 @@
 /** Encodes ModelInferRequest. */
 import type { Datatype } from "../datatypes.ts";
+import { SHARED_MEMORY_PARAMETERS } from "../generated/parameters.ts";
 import type { Tensor } from "../tensor.ts";
 import { takeBuffer } from "./buffer-pool.ts";
 import { LENGTH, putVarint, VARINT, varintBytes, Writer } from "./writer.ts";
@@ -19,6 +20,21 @@ export interface WireRequest {
   /** Names of the outputs that are wanted; empty for all. */
   readonly outputs: readonly string[];
   readonly parameters: readonly WireParameter[];
+}
+
+/** Bytes in a region that the daemon has registered. */
+export interface SharedPlace {
+  readonly region: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Where the tensors of an attempt lie that are not in its message; null for one that is. */
+export interface SharedPlaces {
+  /** In the order of the request's inputs. */
+  readonly inputs: readonly (SharedPlace | null)[];
+  /** Every output that is wanted, where any of them is to be in a region. */
+  readonly outputs: readonly { readonly name: string; readonly place: SharedPlace | null }[] | null;
 }
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -62,9 +78,9 @@ function writeParameterValue(parameter: WireParameter): void {
   }
 }
 
-/** One entry of the map field `parameters`. */
-function writeParameter(parameter: WireParameter): void {
-  head.tag(4, LENGTH);
+/** One entry of the map `parameters`, which is field 4 of requests and inputs and field 2 of outputs. */
+function writeParameter(parameter: WireParameter, field: 2 | 4 = 4): void {
+  head.tag(field, LENGTH);
   const entry = head.begin();
   head.string(1, parameter.name);
   head.tag(2, LENGTH);
@@ -74,7 +90,13 @@ function writeParameter(parameter: WireParameter): void {
   head.end(entry);
 }
 
-function writeInput(name: string, datatype: Datatype, shape: readonly number[]): void {
+function writePlace({ region, offset, bytes }: SharedPlace, field: 2 | 4): void {
+  writeParameter({ name: SHARED_MEMORY_PARAMETERS.region, value: region }, field);
+  writeParameter({ name: SHARED_MEMORY_PARAMETERS.byteSize, value: bytes }, field);
+  if (offset > 0) writeParameter({ name: SHARED_MEMORY_PARAMETERS.offset, value: offset }, field);
+}
+
+function writeInput(name: string, datatype: Datatype, shape: readonly number[], place: SharedPlace | null): void {
   head.tag(5, LENGTH);
   const input = head.begin();
   head.string(1, name);
@@ -85,7 +107,16 @@ function writeInput(name: string, datatype: Datatype, shape: readonly number[]):
     for (const dim of shape) head.varint(dim);
     head.end(dims);
   }
+  if (place !== null) writePlace(place, 4);
   head.end(input);
+}
+
+function writeOutput(name: string, place: SharedPlace | null): void {
+  head.tag(6, LENGTH);
+  const output = head.begin();
+  head.string(1, name);
+  if (place !== null) writePlace(place, 2);
+  head.end(output);
 }
 
 /** Bytes that a tensor takes as raw contents. */
@@ -111,31 +142,38 @@ function putRaw(into: Buffer, at: number, tensor: Tensor): number {
   return offset;
 }
 
-/** The message's bytes, in a buffer that may be given back once it is written. `extra` are parameters of this attempt, such as what is left of the deadline. */
-export function encodeInferRequest(request: WireRequest, id: string, extra: readonly WireParameter[]): Buffer {
+/**
+ * The message's bytes, in a buffer that may be given back once it is written. `extra` are parameters of this attempt, such as what is left
+ * of the deadline; `shared` says which tensors are not in the message.
+ */
+export function encodeInferRequest(
+  request: WireRequest,
+  id: string,
+  extra: readonly WireParameter[],
+  shared: SharedPlaces | null = null,
+): Buffer {
   head.reset();
   head.string(1, request.model);
   head.string(2, request.version);
   head.string(3, id);
   for (const parameter of request.parameters) writeParameter(parameter);
   for (const parameter of extra) writeParameter(parameter);
-  for (const [name, { datatype, shape }] of request.inputs) writeInput(name, datatype, shape);
-  for (const name of request.outputs) {
-    head.tag(6, LENGTH);
-    const output = head.begin();
-    head.string(1, name);
-    head.end(output);
-  }
+  const placeOf = (index: number): SharedPlace | null => shared?.inputs[index] ?? null;
+  let index = 0;
+  for (const [name, { datatype, shape }] of request.inputs) writeInput(name, datatype, shape, placeOf(index++));
+  if (shared?.outputs != null) for (const { name, place } of shared.outputs) writeOutput(name, place);
+  else for (const name of request.outputs) writeOutput(name, null);
 
+  const inMessage = shared === null ? request.inputs : request.inputs.filter((_, at) => placeOf(at) === null);
   let size = head.length;
-  for (const [, tensor] of request.inputs) {
+  for (const [, tensor] of inMessage) {
     const raw = rawBytes(tensor);
     size += 1 + varintBytes(raw) + raw;
   }
   const message = takeBuffer(size);
   head.copyTo(message);
   let offset = head.length;
-  for (const [, tensor] of request.inputs) {
+  for (const [, tensor] of inMessage) {
     message[offset++] = RAW_CONTENTS_TAG;
     offset = putVarint(message, offset, rawBytes(tensor));
     offset = putRaw(message, offset, tensor);

@@ -7,10 +7,11 @@ import {
   type NumericDatatype,
   type TensorDataByDatatype,
 } from "../datatypes.ts";
+import { SHARED_MEMORY_PARAMETERS } from "../generated/parameters.ts";
 import type { Tensor } from "../tensor.ts";
 import { decodeContents } from "./contents.ts";
 import { MalformedMessage, Reader } from "./reader.ts";
-import type { ParameterValue } from "./request.ts";
+import type { ParameterValue, SharedPlace } from "./request.ts";
 import { LENGTH, VARINT } from "./writer.ts";
 
 export interface WireResponse {
@@ -74,12 +75,17 @@ interface OutputHead {
   datatype: Datatype;
   shape: number[];
   contents: Reader | null;
-  shared: boolean;
+  /** Where its bytes are instead of in the message. */
+  shared: SharedPlace | null;
 }
 
+/** The bytes of an output in a region, for the answer with this id; null where the region is not this client's. Throws where they can't be had. */
+export type ReadShared = (id: string, place: SharedPlace) => Buffer | null;
+
 function readOutputHead(reader: Reader): OutputHead {
-  const output: OutputHead = { name: "", datatype: "BYTES", shape: [], contents: null, shared: false };
+  const output: OutputHead = { name: "", datatype: "BYTES", shape: [], contents: null, shared: null };
   let datatype = "";
+  let parameters: Record<string, ParameterValue> | null = null;
   while (reader.more) {
     const tag = reader.varint();
     switch (tag >>> 3) {
@@ -93,12 +99,10 @@ function readOutputHead(reader: Reader): OutputHead {
         if ((tag & 7) === VARINT) output.shape.push(reader.varint());
         else for (const dims = reader.nested(); dims.more; ) output.shape.push(dims.varint());
         break;
-      case 4: {
-        const parameters: Record<string, ParameterValue> = {};
+      case 4:
+        parameters ??= {};
         readParameter(reader.nested(), parameters);
-        output.shared ||= "shared_memory_region" in parameters;
         break;
-      }
       case 5:
         output.contents = reader.nested();
         break;
@@ -109,6 +113,12 @@ function readOutputHead(reader: Reader): OutputHead {
   if (!isDatatype(datatype))
     throw new MalformedMessage(`output '${output.name}' has the unknown datatype '${datatype}'`);
   output.datatype = datatype;
+  const region = parameters?.[SHARED_MEMORY_PARAMETERS.region];
+  if (region !== undefined) {
+    const number = (name: string): number => Number(parameters?.[name] ?? 0);
+    const offset = number(SHARED_MEMORY_PARAMETERS.offset);
+    output.shared = { region: String(region), offset, bytes: number(SHARED_MEMORY_PARAMETERS.byteSize) };
+  }
   return output;
 }
 
@@ -154,7 +164,7 @@ function assemble(head: OutputHead, raw: Buffer | undefined): Tensor {
   return { datatype, shape, data } as unknown as Tensor;
 }
 
-function readInferResponse(reader: Reader): WireResponse {
+function readInferResponse(reader: Reader, readShared: ReadShared | null): WireResponse {
   let model = "";
   let version = "";
   let id = "";
@@ -189,11 +199,13 @@ function readInferResponse(reader: Reader): WireResponse {
   }
   const outputs: Record<string, Tensor> = {};
   let nextRaw = 0;
-  // An output in shared memory has an empty raw entry or, from some servers, none: its caller reads the region.
+  // An output in shared memory has an empty raw entry or, from some servers, none.
   const sharedHaveEntries = raws.length === heads.length;
   for (const head of heads) {
-    if (head.shared) {
+    if (head.shared !== null) {
       if (sharedHaveEntries) nextRaw++;
+      const bytes = readShared?.(id, head.shared) ?? null;
+      if (bytes !== null) outputs[head.name] = assemble(head, bytes);
       continue;
     }
     outputs[head.name] = assemble(head, raws.length > 0 ? raws[nextRaw++] : undefined);
@@ -201,20 +213,20 @@ function readInferResponse(reader: Reader): WireResponse {
   return { model, version, id, parameters: parameters ?? NO_PARAMETERS, outputs };
 }
 
-/** Throws MalformedMessage. Numeric outputs may be views on `message`. */
-export function decodeInferResponse(message: Buffer): WireResponse {
-  return readInferResponse(new Reader(message));
+/** Throws MalformedMessage. Numeric outputs may be views on `message`; those in shared memory are left out without `readShared`. */
+export function decodeInferResponse(message: Buffer, readShared: ReadShared | null = null): WireResponse {
+  return readInferResponse(new Reader(message), readShared);
 }
 
-/** Throws MalformedMessage. Numeric outputs may be views on `message`. */
-export function decodeStreamResponse(message: Buffer): WireStreamResponse {
+/** The same for a message of a stream. */
+export function decodeStreamResponse(message: Buffer, readShared: ReadShared | null = null): WireStreamResponse {
   const reader = new Reader(message);
   let error = "";
   let response: WireResponse | null = null;
   while (reader.more) {
     const tag = reader.varint();
     if (tag === ((1 << 3) | LENGTH)) error = reader.string();
-    else if (tag === ((2 << 3) | LENGTH)) response = readInferResponse(reader.nested());
+    else if (tag === ((2 << 3) | LENGTH)) response = readInferResponse(reader.nested(), readShared);
     else reader.skip(tag);
   }
   return { error, response };

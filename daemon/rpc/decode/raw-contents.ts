@@ -1,5 +1,5 @@
 /** Tensors sent as raw bytes: checked, and passed on as views. */
-import type { StringElements, TensorData, TensorSpec } from "../../engine/tensors.ts";
+import type { OutsideBytes, StringElements, TensorData, TensorSpec } from "../../engine/tensors.ts";
 import { ELEMENT_BYTES } from "../../engine/tensors.ts";
 import { badBool, brokenString, wrongByteCount, wrongStringCount } from "./refusals.ts";
 
@@ -15,6 +15,17 @@ export function rawTensorData(spec: TensorSpec, count: number, bytes: Uint8Array
   }
   if (spec.datatype === "BOOL") checkBools(spec.name, bytes, model);
   return bytes;
+}
+
+/** A BOOL tensor's bytes outside the daemon, where their owner may change them at any time: checked once they are copied. */
+export function checkedBools(input: string, bytes: OutsideBytes, model: string): OutsideBytes {
+  return {
+    byteLength: bytes.byteLength,
+    copyTo(target) {
+      bytes.copyTo(target);
+      checkBools(input, target, model);
+    },
+  };
 }
 
 /** Kernels read bools as bits of machine code that knows only 0 and 1. */

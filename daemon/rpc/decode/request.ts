@@ -1,10 +1,10 @@
 /** From a received message to what the engine takes: everything about a request that the model's metadata can tell wrong. */
 import { type BucketedShape, bucketedShape, type Padding } from "../../engine/sequence.ts";
-import { ELEMENT_BYTES, type Tensor, type TensorData, type TensorSpec } from "../../engine/tensors.ts";
+import { ELEMENT_BYTES, type InputTensor, type OutsideBytes, type TensorSpec } from "../../engine/tensors.ts";
 import type { ReadInput, ReadParameters, ReadRequest, ReadRequestedOutput } from "../messages.ts";
 import type { ModelPlan } from "./model-plan.ts";
 import { isSet } from "./parameters.ts";
-import { rawTensorData } from "./raw-contents.ts";
+import { checkedBools, rawTensorData } from "./raw-contents.ts";
 import {
   batchesDiffer,
   batchTooLarge,
@@ -23,10 +23,9 @@ import {
 import { elementCount, exactElementCount, matchShape } from "./shapes.ts";
 import { typedTensorData } from "./typed-contents.ts";
 
-/** An input's bytes outside the message. */
-export interface SharedTensor {
-  readonly byteSize: number;
-  /** Copies them. Throws `RpcError`. */
+/** An input's bytes outside the message. Copying and reading throw `RpcError`. */
+export interface SharedTensor extends OutsideBytes {
+  /** A copy, for what can't wait to be looked at. */
   read(): Uint8Array;
 }
 
@@ -41,13 +40,13 @@ export interface DecodedRequest {
   readonly items: number;
   readonly shape: string;
   readonly padding: Padding | null;
-  readonly inputs: readonly Tensor[];
+  readonly inputs: readonly InputTensor[];
   readonly outputs: readonly string[] | null;
 }
 
 const ONE_SHAPE: BucketedShape = { shape: "", padding: null };
 
-/** Validates a request against its model. Tensor bytes are views on the message. Throws `RpcError`. */
+/** Validates a request against its model. Tensor bytes are views on the message, or stay in shared memory. Throws `RpcError`. */
 export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: SharedInputs): DecodedRequest {
   const model = plan.version.name;
   const ordered = orderInputs(plan, request.inputs);
@@ -118,10 +117,10 @@ function readContents(
   request: ReadRequest,
   shapes: readonly (readonly number[])[],
   shared: SharedInputs,
-): TensorData[] {
+): InputTensor["data"][] {
   const model = plan.version.name;
   const raws = request.raw_input_contents;
-  const data: TensorData[] = new Array(request.inputs.length);
+  const data: InputTensor["data"][] = new Array(request.inputs.length);
   let rawsUsed = 0;
   for (const input of request.inputs) {
     const index = plan.inputIndex.get(input.name)!;
@@ -130,7 +129,7 @@ function readContents(
     const located = shared.locate(input.parameters, spec.name);
     if ((raws.length > 0 || located !== null) && input.contents !== null) throw bothContents(spec.name, model);
     if (located !== null) {
-      if (count === null) throw hugeTensor(spec, input, located.byteSize, model);
+      if (count === null) throw hugeTensor(spec, input, located.byteLength, model);
       data[index] = sharedTensorData(spec, count, located, model);
     } else if (raws.length > 0) {
       const raw = raws[rawsUsed++];
@@ -146,13 +145,14 @@ function readContents(
   return data;
 }
 
-/** The size is checked before anything is read: what the caller names may be large. */
-function sharedTensorData(spec: TensorSpec, count: number, located: SharedTensor, model: string): TensorData {
+/** Bytes whose number says all stay where they are until a batch is gathered; strings have to be parsed, and are read at once. */
+function sharedTensorData(spec: TensorSpec, count: number, located: SharedTensor, model: string): InputTensor["data"] {
   const size = ELEMENT_BYTES[spec.datatype];
-  if (size !== null && located.byteSize !== count * size) {
-    throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteSize, model);
+  if (size === null) return rawTensorData(spec, count, located.read(), model);
+  if (located.byteLength !== count * size) {
+    throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteLength, model);
   }
-  return rawTensorData(spec, count, located.read(), model);
+  return spec.datatype === "BOOL" ? checkedBools(spec.name, located, model) : located;
 }
 
 function rawsExpected(request: ReadRequest, shared: SharedInputs): number {
