@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 import { nowMs } from "../infer-call.ts";
 
 const SHARED_MEMORY_DIR = "/dev/shm";
-/** Of what is free there: others map sparse objects and are killed when it is full. */
+/** Of what is free there at a time: others map sparse objects and are killed when it is full. */
 const FREE_SHARE_MAX = 0.25;
 const FILL_BYTES = 1024 * 1024;
 /** Blocks start at multiples of a cache line. */
@@ -18,6 +18,12 @@ const ALIGNMENT_BYTES = 64;
 interface Block {
   readonly offset: number;
   readonly bytes: number;
+}
+
+/** The largest object that is made now, in bytes. Rejects where there is no shared memory. */
+export async function largestObjectBytes(): Promise<number> {
+  const { bavail, bsize } = await statfs(SHARED_MEMORY_DIR);
+  return Math.floor(bavail * bsize * FREE_SHARE_MAX);
 }
 
 export function aligned(bytes: number): number {
@@ -51,10 +57,6 @@ export class Segment {
    * what `register` rejects with; then nothing is left.
    */
   static async create(bytes: number, register: (name: string) => Promise<unknown>): Promise<Segment> {
-    const { bavail, bsize } = await statfs(SHARED_MEMORY_DIR);
-    if (bytes > bavail * bsize * FREE_SHARE_MAX) {
-      throw new Error(`${bytes} bytes are more than a quarter of what is free in ${SHARED_MEMORY_DIR}`);
-    }
     const name = `slackline-${randomBytes(16).toString("hex")}`;
     const file = path.join(SHARED_MEMORY_DIR, name);
     const fd = await promisify(open)(file, "wx+", 0o600);

@@ -10,7 +10,7 @@ import type { WireResponse } from "../wire/response.ts";
 import type { Lease, LeaseSource } from "./lease.ts";
 import { type OutputSize, OutputSizes } from "./output-sizes.ts";
 import type { RegionCalls } from "./region-calls.ts";
-import { aligned, Segment } from "./segment.ts";
+import { aligned, largestObjectBytes, Segment } from "./segment.ts";
 
 /** Smaller tensors cost less in the message than two system calls on each side do. */
 export const SHARED_TENSOR_BYTES_MIN: number = 8 * 1024;
@@ -169,18 +169,24 @@ export class SharedMemory implements LeaseSource {
 
   #wantRoom(wanted: number): void {
     if (this.#growing !== null || this.#closed || nowMs() < this.#notBeforeMs) return;
-    const leftBytes = Math.max(0, this.#bytesMax - this.#bytes);
-    const bytes = Math.max(Math.ceil(wanted / ROUND_BYTES) * ROUND_BYTES, Math.min(SEGMENT_BYTES, leftBytes));
-    if (bytes > leftBytes) {
-      this.#problem = `${bytes} bytes more than the ${this.#bytes} in use would exceed the limit of ${this.#bytesMax} (sharedMemoryBytesMax)`;
-      return;
-    }
-    this.#growing = this.#grow(bytes).finally(() => {
+    this.#growing = this.#grow(Math.ceil(wanted / ROUND_BYTES) * ROUND_BYTES).finally(() => {
       this.#growing = null;
     });
   }
 
-  async #grow(bytes: number): Promise<void> {
+  async #grow(bytesMin: number): Promise<void> {
+    const leftBytes = this.#bytesMax - this.#bytes;
+    if (bytesMin > leftBytes) {
+      this.#problem = `${bytesMin} bytes more than the ${this.#bytes} in use would exceed the limit of ${this.#bytesMax} (sharedMemoryBytesMax)`;
+      return;
+    }
+    const largestBytes = await largestObjectBytes().catch(() => 0);
+    if (bytesMin > largestBytes) {
+      this.#problem = `${bytesMin} bytes are more than a quarter of what is free in shared memory`;
+      this.#pause(PAUSE_MS);
+      return;
+    }
+    const bytes = Math.max(bytesMin, Math.min(SEGMENT_BYTES, leftBytes, largestBytes));
     this.#bytes += bytes;
     let region: string | null = null;
     try {
