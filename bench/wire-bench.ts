@@ -3,10 +3,10 @@
  * its streams, and its streams with tensors in shared memory, closed loop, alternating in one run so that a noisy machine is noisy for all.
  *
  *     node dist/bench/wire-bench.js [--target HOST:PORT --model NAME [--input NAME]] [--sizes 64,12288,602112]
- *                                   [--rounds 5] [--seconds 1.5] [--concurrency 64] [--json FILE]
+ *                                   [--pid PID] [--rounds 5] [--seconds 1.5] [--concurrency 64] [--json FILE]
  *
  * Without a target the SDK talks to the echo server too: that is the SDK's own cost. With one, which should serve a model that does
- * next to nothing, the bare client talks to both.
+ * next to nothing, the bare client talks to both; `--pid` is its process, whose CPU time is then told too.
  */
 import { fork } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -14,11 +14,13 @@ import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { type Datatype, SlacklineClient } from "slackline-client";
+import { processCpuUs } from "./wire/process-cpu.ts";
 import { bareUnary, type Payload, payloadOf, sdk, type Variant } from "./wire/variants.ts";
 
 const { values: flags } = parseArgs({
   options: {
     target: { type: "string" },
+    pid: { type: "string" },
     model: { type: "string", default: "noop" },
     input: { type: "string" },
     sizes: { type: "string", default: "64,12288,602112" },
@@ -59,12 +61,22 @@ interface Throughput {
   readonly perSecond: number;
   /** CPU time of this process, which a busy machine changes less than the rate. */
   readonly clientCpuUs: number;
+  /** Of the server's, with its children; NaN where its process is not known. */
+  readonly serverCpuUs: number;
+}
+
+/** A way of making a request, and the process that answers it where that is known. */
+interface Measured {
+  readonly variant: Variant;
+  readonly pid: number | undefined;
 }
 
 /** Makes requests for a while, with `outstanding` of them under way at any time. */
-async function throughput(variant: Variant, outstanding: number, forSeconds: number): Promise<Throughput> {
+async function throughput({ variant, pid }: Measured, outstanding: number, forSeconds: number): Promise<Throughput> {
   const startMs = performance.now();
   const cpuBefore = process.cpuUsage();
+  const serverCpuUs = (): number => (pid === undefined ? Number.NaN : processCpuUs(pid));
+  const serverBefore = serverCpuUs();
   const endMs = startMs + forSeconds * 1000;
   let answered = 0;
   const caller = async (): Promise<void> => {
@@ -78,6 +90,7 @@ async function throughput(variant: Variant, outstanding: number, forSeconds: num
   return {
     perSecond: answered / ((performance.now() - startMs) / 1000),
     clientCpuUs: (user + system) / answered,
+    serverCpuUs: (serverCpuUs() - serverBefore) / answered,
   };
 }
 
@@ -97,48 +110,61 @@ interface SizeResult {
   readonly requests_per_s: Readonly<Record<string, { readonly median: number; readonly rounds: readonly number[] }>>;
   /** CPU time of the client's process for each request, median of the rounds. */
   readonly client_cpu_us: Readonly<Record<string, number>>;
+  /** Of the server's process and its children; null where it is not known. */
+  readonly server_cpu_us: Readonly<Record<string, number | null>>;
   /** Medians of the rounds' own ratios. */
   readonly ratios: Readonly<Record<string, number>>;
 }
 
-async function measureSize(payload: Payload, echo: string): Promise<SizeResult> {
-  const target = flags.target ?? echo;
+interface Server {
+  readonly target: string;
+  readonly pid: number | undefined;
+}
+
+async function measureSize(payload: Payload, echo: Server, server: Server): Promise<SizeResult> {
   const bytes = payload.tensor.data.byteLength;
   const outstanding = Math.max(4, Math.min(concurrency, Math.floor(OUTSTANDING_BYTES_MAX / bytes)));
-  const variants = [
-    bareUnary("bare_unary_echo", echo, payload),
-    ...(flags.target === undefined ? [] : [bareUnary("bare_unary", target, payload)]),
-    sdk("sdk_unary", target, payload, { transport: "unary", sharedMemory: "off" }),
-    sdk("sdk_stream", target, payload, { transport: "stream", sharedMemory: "off" }),
+  const { target, pid } = server;
+  const variants: Measured[] = [
+    { variant: bareUnary("bare_unary_echo", echo.target, payload), pid: echo.pid },
+    ...(server === echo ? [] : [{ variant: bareUnary("bare_unary", target, payload), pid }]),
+    { variant: sdk("sdk_unary", target, payload, { transport: "unary", sharedMemory: "off" }), pid },
+    { variant: sdk("sdk_stream", target, payload, { transport: "stream", sharedMemory: "off" }), pid },
     // The echo server has none; of small tensors this is the same as the streams.
-    ...(flags.target === undefined
+    ...(server === echo
       ? []
-      : [sdk("sdk_shared_memory", target, payload, { transport: "stream", sharedMemory: "auto" })]),
+      : [{ variant: sdk("sdk_shared_memory", target, payload, { transport: "stream", sharedMemory: "auto" }), pid }]),
   ];
-  const measured = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
-  const cpu = new Map<string, number[]>(variants.map(({ name }) => [name, []]));
+  const empty = (): Map<string, number[]> => new Map(variants.map(({ variant }) => [variant.name, []]));
+  const measured = empty();
+  const cpu = empty();
+  const serverCpu = empty();
   try {
     for (const variant of variants) await throughput(variant, outstanding, seconds / 3);
     for (let round = 0; round < rounds; round++) {
       for (const variant of variants) {
-        const { perSecond, clientCpuUs } = await throughput(variant, outstanding, seconds);
-        measured.get(variant.name)!.push(round1(perSecond));
-        cpu.get(variant.name)!.push(clientCpuUs);
+        const { perSecond, clientCpuUs, serverCpuUs } = await throughput(variant, outstanding, seconds);
+        const { name } = variant.variant;
+        measured.get(name)!.push(round1(perSecond));
+        cpu.get(name)!.push(clientCpuUs);
+        serverCpu.get(name)!.push(serverCpuUs);
       }
     }
   } finally {
-    for (const variant of variants) variant.close();
+    for (const { variant } of variants) variant.close();
   }
   const ratio = (of: string, to: string): number =>
     round2(median(measured.get(of)!.map((value, index) => value / measured.get(to)![index]!)));
-  const unary = flags.target === undefined ? "sdk_unary" : "bare_unary";
+  const unary = server === echo ? "sdk_unary" : "bare_unary";
+  const medians = (of: Map<string, number[]>) => [...of].map(([name, each]) => [name, round1(median(each))] as const);
   return {
     bytes,
     outstanding,
     requests_per_s: Object.fromEntries(
       [...measured].map(([name, each]) => [name, { median: median(each), rounds: each }]),
     ),
-    client_cpu_us: Object.fromEntries([...cpu].map(([name, each]) => [name, round1(median(each))])),
+    client_cpu_us: Object.fromEntries(medians(cpu)),
+    server_cpu_us: Object.fromEntries(medians(serverCpu).map(([name, us]) => [name, Number.isNaN(us) ? null : us])),
     ratios: {
       unary_to_bare_echo: ratio(unary, "bare_unary_echo"),
       sdk_unary_to_bare_echo: ratio("sdk_unary", "bare_unary_echo"),
@@ -151,23 +177,26 @@ async function measureSize(payload: Payload, echo: string): Promise<SizeResult> 
   };
 }
 
-function print({ bytes, outstanding, requests_per_s, client_cpu_us, ratios }: SizeResult): void {
+function print({ bytes, outstanding, requests_per_s, client_cpu_us, server_cpu_us, ratios }: SizeResult): void {
   console.log(`${bytes} B, ${outstanding} outstanding`);
   for (const [name, { median: each }] of Object.entries(requests_per_s)) {
     console.log(
-      `  ${name.padEnd(18)} ${each.toFixed(0).padStart(8)} requests/s, ${client_cpu_us[name]} µs of client CPU each`,
+      `  ${name.padEnd(18)} ${each.toFixed(0).padStart(8)} requests/s, µs of CPU each: client ${client_cpu_us[name]}, server ${server_cpu_us[name] ?? "unknown"}`,
     );
   }
   for (const [name, value] of Object.entries(ratios)) console.log(`  ${name.padEnd(26)} ${value.toFixed(2)}`);
 }
 
 async function main(): Promise<void> {
-  const server = fork(path.join(import.meta.dirname, "wire", "echo-server.js"));
+  const echoServer = fork(path.join(import.meta.dirname, "wire", "echo-server.js"));
   try {
     const port = await new Promise<number>((resolve, reject) => {
-      server.once("message", (message) => resolve(message as number));
-      server.once("exit", (code) => reject(new Error(`the echo server ended with ${code}`)));
+      echoServer.once("message", (message) => resolve(message as number));
+      echoServer.once("exit", (code) => reject(new Error(`the echo server ended with ${code}`)));
     });
+    const echo: Server = { target: `127.0.0.1:${port}`, pid: echoServer.pid };
+    const pid = flags.pid === undefined ? undefined : Number(flags.pid);
+    const server: Server = flags.target === undefined ? echo : { target: flags.target, pid };
     const input = await inputOf(flags.target);
     const sizes: SizeResult[] = [];
     for (const size of flags.sizes.split(",").map(Number)) {
@@ -176,7 +205,7 @@ async function main(): Promise<void> {
         console.log(`${size} B: skipped, input '${input.name}' of model '${flags.model}' has one size only`);
         continue;
       }
-      const result = await measureSize(payload, `127.0.0.1:${port}`);
+      const result = await measureSize(payload, echo, server);
       print(result);
       sizes.push(result);
     }
@@ -188,7 +217,7 @@ async function main(): Promise<void> {
       `${JSON.stringify({ at: new Date().toISOString(), machine, ...setting, sizes }, null, 2)}\n`,
     );
   } finally {
-    server.disconnect();
+    echoServer.disconnect();
   }
 }
 

@@ -4,6 +4,7 @@ import { serveHelp } from "./config/command-line.ts";
 import { type DaemonSettings, loadSettings } from "./config/daemon-settings.ts";
 import { ConfigError } from "./config/problems.ts";
 import { type Daemon, startDaemon, VERSION } from "./daemon.ts";
+import { growFreely } from "./heap.ts";
 import { createLogger } from "./logger.ts";
 
 const EXIT_FAILED = 1;
@@ -52,4 +53,5 @@ function readSettings(): DaemonSettings | null {
   return null;
 }
 
+growFreely();
 await main();

@@ -20,6 +20,8 @@ const FP32_BYTES = 4;
 interface WireResult {
   readonly sizes: readonly {
     readonly requests_per_s: Readonly<Record<string, { readonly median: number }>>;
+    readonly client_cpu_us: Readonly<Record<string, number>>;
+    readonly server_cpu_us: Readonly<Record<string, number | null>>;
     readonly ratios: { readonly unary_to_bare_echo: number; readonly sdk_stream_to_sdk_unary: number };
   }[];
 }
@@ -35,16 +37,17 @@ export async function wireBudgets(folder: string): Promise<BudgetLine[]> {
   const daemon = await DaemonProcess.start({ models, logFile: path.join(folder, "wire.log"), readyMs: READY_MS });
   try {
     const lines: BudgetLine[] = [];
-    for (const bytes of SIZES) lines.push(...(await measure(daemon.grpcAddress, bytes, folder)));
+    for (const bytes of SIZES) lines.push(...(await measure(daemon, bytes, folder)));
     return lines;
   } finally {
     await daemon.stop();
   }
 }
 
-async function measure(target: string, bytes: number, folder: string): Promise<BudgetLine[]> {
+async function measure({ grpcAddress, pid }: DaemonProcess, bytes: number, folder: string): Promise<BudgetLine[]> {
   const json = path.join(folder, `wire-${bytes}.json`);
-  const args = ["--target", target, "--model", modelOf(bytes), "--sizes", String(bytes), "--json", json];
+  const target = ["--target", grpcAddress, "--pid", String(pid), "--model", modelOf(bytes)];
+  const args = [...target, "--sizes", String(bytes), "--json", json];
   const child = spawn(process.execPath, [BENCH, ...args], { stdio: ["ignore", "ignore", "inherit"] });
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
@@ -53,8 +56,10 @@ async function measure(target: string, bytes: number, folder: string): Promise<B
   if (code !== 0) throw new Error(`the wire benchmark ended with ${code}`);
   const [size] = (JSON.parse(readFileSync(json, "utf8")) as WireResult).sizes;
   if (size === undefined) throw new Error(`the wire benchmark measured nothing at ${bytes} B`);
-  const { ratios, requests_per_s } = size;
+  const { ratios, requests_per_s, client_cpu_us, server_cpu_us } = size;
   const rates = Object.entries(requests_per_s).map(([name, { median }]) => `${name} ${figure(median)}/s`);
+  const cpu = (name: string): string =>
+    `${name} ${figure(client_cpu_us[name] ?? Number.NaN)} + ${figure(server_cpu_us[name] ?? Number.NaN)} µs`;
   const lines = [
     atLeast(
       `unary throughput, no-op model, ${bytes} B`,
@@ -64,8 +69,10 @@ async function measure(target: string, bytes: number, folder: string): Promise<B
       rates.join(", "),
     ),
   ];
-  if (bytes <= STREAM_BUDGET_BYTES_MAX)
-    lines.push(atLeast(`SDK over streams, ${bytes} B`, 4, "× unary", ratios.sdk_stream_to_sdk_unary));
+  if (bytes <= STREAM_BUDGET_BYTES_MAX) {
+    const ways = `CPU of client and daemon: ${cpu("sdk_unary")}, ${cpu("sdk_stream")}`;
+    lines.push(atLeast(`SDK over streams, ${bytes} B`, 4, "× unary", ratios.sdk_stream_to_sdk_unary, ways));
+  }
   return lines;
 }
 

@@ -8,6 +8,7 @@ import type { Inference } from "../engine/ports.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { loadCodec } from "./codec.ts";
 import { controlHandlers } from "./control-service.ts";
+import { eagerWrites, serializeAnswer } from "./eager-writes.ts";
 import { Health } from "./health.ts";
 import { InferenceGateway } from "./inference-gateway.ts";
 import type { ModelCatalog, RefusalObserver, RpcLogger, StatisticsSource } from "./ports.ts";
@@ -58,20 +59,25 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const streams = new InferenceStreams(transport, settings);
   const health = new Health();
 
+  const { packageDefinition, inference: protocol } = loadProtocol();
+  const { service } = protocol.GRPCInferenceService;
   const server = new Server({
+    interceptors: [eagerWrites(service.ModelStreamInfer.path)],
     "grpc.max_receive_message_length": settings.messageBytesMax,
     "grpc.max_send_message_length": -1,
     "grpc.max_concurrent_streams": settings.connectionCallsMax,
   });
-  const { packageDefinition, inference: protocol } = loadProtocol();
-  const { service } = protocol.GRPCInferenceService;
   const receive = (bytes: Buffer) => bytes;
   server.addService(
     {
       ...service,
       // The hot messages pass grpc-js as bytes; they are decoded and encoded here, once.
       ModelInfer: { ...service.ModelInfer, requestDeserialize: receive, responseSerialize: EncodedAnswer.serialize },
-      ModelStreamInfer: { ...service.ModelStreamInfer, requestDeserialize: receive, responseSerialize: receive },
+      ModelStreamInfer: {
+        ...service.ModelStreamInfer,
+        requestDeserialize: receive,
+        responseSerialize: serializeAnswer,
+      },
     },
     {
       ...controlHandlers({ catalog, statistics, settings, logger, draining: () => gateway.draining }),

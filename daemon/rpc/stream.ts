@@ -1,16 +1,17 @@
 /** ModelStreamInfer: many requests on one call, answered in the order in which they complete. */
 import type { ByteBudget } from "./byte-budget.ts";
+import type { StreamAnswer } from "./eager-writes.ts";
 import { errorParameters, RpcError } from "./errors.ts";
 import type { CallContext, Responder, Ticket } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
 import { type CallFacts, callContext, type TransportParts } from "./unary.ts";
 
-/** The part of a grpc-js duplex stream that is used here; messages are bytes in both directions. */
+/** The part of a grpc-js duplex stream that is used here. */
 export interface StreamCall extends CallFacts {
   on(event: "data", listener: (bytes: Buffer) => void): unknown;
   on(event: "end" | "cancelled" | "close", listener: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
-  write(bytes: Buffer, written: () => void): unknown;
+  write(answer: StreamAnswer): unknown;
   pause(): unknown;
   resume(): unknown;
   end(): unknown;
@@ -124,12 +125,13 @@ class InferenceStream {
     const size = bytes.byteLength;
     this.#unreadBytes += size;
     this.#budget.take(size);
-    this.#call.write(bytes, () => {
+    const written = () => {
       if (this.#closed) return;
       this.#unreadBytes -= size;
       this.#budget.give(size);
       this.#adjustReading();
-    });
+    };
+    this.#call.write({ bytes, written });
     this.#endWhenDone();
   }
 

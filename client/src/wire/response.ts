@@ -127,9 +127,10 @@ function numericData(datatype: NumericDatatype, raw: Buffer): TensorDataByDataty
   const ArrayClass = ARRAY_CLASSES[datatype];
   const size = ArrayClass.BYTES_PER_ELEMENT;
   if (raw.byteOffset % size === 0) return new ArrayClass(raw.buffer, raw.byteOffset, raw.byteLength / size);
-  const copy = Buffer.allocUnsafeSlow(raw.byteLength);
+  // Small ones are cut from Node's pool, which aligns them: a buffer of its own for each costs more than all else in decoding.
+  const copy = Buffer.allocUnsafe(raw.byteLength);
   raw.copy(copy);
-  return new ArrayClass(copy.buffer, 0, raw.byteLength / size);
+  return new ArrayClass(copy.buffer, copy.byteOffset, raw.byteLength / size);
 }
 
 function stringData(name: string, raw: Buffer): Uint8Array[] {
