@@ -2,8 +2,10 @@ import type { Group } from "./group.ts";
 import type { Lane } from "./lane.ts";
 import type { Registry } from "./registry.ts";
 
-/** Groups that one decision looks at; with more, the most urgent. */
-export const GROUPS_MAX = 64;
+/** Groups that one decision looks at. */
+export const GROUPS_MAX = 48;
+/** Groups with work among them, the most urgent; what is left is for groups that expect some, which must not crowd out work. */
+const WITH_WORK_MAX = 32;
 /** Items of one group's queue that one decision looks at. */
 export const ITEMS_MAX = 512;
 /** Lanes that roll-outs simulate side by side. */
@@ -82,31 +84,31 @@ export class View {
     this.perItemMeanUs = this.count > 0 ? perItemSum / this.count : 1;
   }
 
-  /** The most urgent groups with work, and among them those that expect some; in order of deadlines. */
+  /** The most urgent groups with work, and those with the tightest SLOs that expect some; in order of deadlines. */
   #select(lane: Lane, registry: Registry): void {
     this.count = 0;
     const found = this.#found;
     found.length = 0;
-    registry.urgency.listMostUrgent(GROUPS_MAX, (group) => isOrdinaryWork(group, lane), found);
-    for (const group of found) this.#insert(group, group.queue.headKey());
+    registry.urgency.listMostUrgent(WITH_WORK_MAX, (group) => isOrdinaryWork(group, lane), found);
+    for (const group of found) this.#insert(group, group.queue.headKey(), WITH_WORK_MAX);
     for (const group of registry.survey.expecting) {
+      if (this.count === GROUPS_MAX) break;
       if (group.queue.length > 0 || !isOrdinaryWork(group, lane)) continue;
-      if (!this.#insert(group, this.nowUs + group.sloUs)) break;
+      this.#insert(group, this.nowUs + group.sloUs, GROUPS_MAX);
     }
   }
 
-  /** Returns whether there was room for it, or it came before others. */
-  #insert(group: Group, key: number): boolean {
+  /** Puts a group in its place; the last one gives way where there are `most` already. */
+  #insert(group: Group, key: number, most: number): void {
     const urgency = this.#urgency;
-    if (this.count === GROUPS_MAX && key >= urgency[this.count - 1]!) return false;
-    let at = this.count === GROUPS_MAX ? this.count - 1 : this.count++;
+    if (this.count === most && key >= urgency[most - 1]!) return;
+    let at = this.count === most ? most - 1 : this.count++;
     for (; at > 0 && urgency[at - 1]! > key; at--) {
       urgency[at] = urgency[at - 1]!;
       this.groups[at] = this.groups[at - 1]!;
     }
     urgency[at] = key;
     this.groups[at] = group;
-    return true;
   }
 
   #shares(lane: Lane): boolean {

@@ -151,3 +151,17 @@ test("explanations of a wait add up to it", () => {
   const waited = world.scheduler.explain!(request.plan!.execution).get(request.id)!;
   assert.deepEqual(waited, { blockedUs: 10_500, blockedBy: "b", ownBatchesUs: 5500, mispredictedUs: 1000, heldUs: 0 });
 });
+
+test("models that expect work sooner, however many, do not keep a lane from the work there is", () => {
+  const world = new World();
+  world.lane("gpu");
+  const hasty = Array.from({ length: 150 }, (_, i) => `hasty${i}`);
+  for (const model of hasty) world.model({ model, sloUs: 50_000 }, linear(100, 100, 4));
+  world.model({ model: "patient", sloUs: 500_000 }, linear(1000, 5000, 16));
+  for (let round = 0; round < 3; round++) {
+    for (const model of hasty) world.arrive(model);
+    world.runFor(200_000);
+  }
+  const request = world.arrive("patient");
+  assert.equal(request.startUs, world.nowUs);
+});
