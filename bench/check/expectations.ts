@@ -15,6 +15,7 @@ interface ScenarioJson {
     readonly name: string;
     readonly max_batch: number;
     readonly profile?: ProfileJson;
+    readonly time_ratios?: readonly number[];
     readonly cpu_replicas?: { readonly count: number; readonly profile: ProfileJson };
     readonly devices?: readonly string[];
     readonly explicit_deadlines?: boolean;
@@ -56,13 +57,14 @@ const NOISE_CUT = 3;
 export class LaneProfile {
   readonly #profile: ProfileJson;
   readonly #speed: number;
-  readonly #noise: number;
+  /** Factors on the profile's times that executions can take. */
+  readonly #ratios: readonly number[];
   readonly #gatherUs: number;
 
-  constructor(profile: ProfileJson, speed: number, noise: number, gatherUs: number) {
+  constructor(profile: ProfileJson, speed: number, ratios: readonly number[], gatherUs: number) {
     this.#profile = profile;
     this.#speed = speed;
-    this.#noise = noise;
+    this.#ratios = ratios;
     this.#gatherUs = gatherUs;
   }
 
@@ -71,9 +73,10 @@ export class LaneProfile {
     const ms = this.#ms(bucket);
     if (ms === undefined) return null;
     const us = (ms * 1000) / this.#speed;
-    const stray = NOISE_CUT * this.#noise * us;
-    // Times are rounded to whole microseconds, once for the profile and once for the noise.
-    return { leastUs: Math.floor(us - stray) - 1, mostUs: Math.ceil(us + stray + this.#gatherUs) + 1 };
+    const least = Math.min(...this.#ratios) * us;
+    const most = Math.max(...this.#ratios) * us;
+    // Times are rounded to whole microseconds, once for the profile and once for the factor.
+    return { leastUs: Math.floor(least) - 1, mostUs: Math.ceil(most + this.#gatherUs) + 1 };
   }
 
   #ms(bucket: number): number | undefined {
@@ -90,9 +93,10 @@ export function readExpectations(file: string): Expectations {
   const allLanes = new Set<string>();
   for (const model of scenario.models) {
     const lanes = new Map<string, LaneProfile>();
+    const ratios = model.time_ratios ?? [1 - NOISE_CUT * noise, 1 + NOISE_CUT * noise];
     const add = (lane: string, profile: ProfileJson | undefined, speed: number): void => {
       allLanes.add(lane);
-      if (profile !== undefined) lanes.set(lane, new LaneProfile(profile, speed, noise, gather_ms * 1000));
+      if (profile !== undefined) lanes.set(lane, new LaneProfile(profile, speed, ratios, gather_ms * 1000));
     };
     for (const { name, lanes: count = 1, speed = 1 } of devices) {
       if (model.devices !== undefined && !model.devices.includes(name)) continue;

@@ -19,6 +19,7 @@ export interface Parity {
   readonly live: Served;
   readonly simulated: Served;
   readonly models: Readonly<Record<string, { readonly live: Served; readonly simulated: Served }>>;
+  /** Standard deviation of execution times relative to their bucket's mean, over all models. */
   readonly noise: number;
   readonly turnaround_ms: number;
   /** Simulated less live, in points of 0..1. */
@@ -69,11 +70,15 @@ export function parityOf(scenario: Scenario, log: LiveLog, warmupS: number, trac
         return ofModel.length === 0 ? [] : [[name, { live: servedOf(ofModel), simulated: fromFigures(models[name]!) }]];
       }),
     ),
-    noise: measured.noise,
+    noise: deviation(measured.models.flatMap(({ time_ratios }) => time_ratios ?? [])),
     turnaround_ms: log.turnaroundUs / 1000,
     attainment_difference: simulated.attainment - live.attainment,
     p99_difference: live.p99_ms === 0 ? 0 : simulated.p99_ms / live.p99_ms - 1,
   };
+}
+
+function deviation(ratios: readonly number[]): number {
+  return Math.sqrt(ratios.reduce((sum, ratio) => sum + (ratio - 1) ** 2, 0) / Math.max(1, ratios.length));
 }
 
 function fromFigures(figures: {

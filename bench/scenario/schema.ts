@@ -82,6 +82,7 @@ const modelSchema = z
     shed: z.boolean().default(false),
     deadline_spread: z.number().min(0).lt(1).default(0),
     cpu_replicas: z.strictObject({ count: z.int().min(1), profile: profileSchema }).optional(),
+    time_ratios: z.array(positive).min(1).optional(),
     devices: z.array(name).optional(),
     tenant: z.string().default(""),
     queue_items_max: z.int().min(1).default(1_000_000),

@@ -37,6 +37,8 @@ export interface ScenarioModel {
   /** Deadlines are drawn evenly from SLO × [1 − s, 1 + s]. */
   readonly deadline_spread: number;
   readonly cpu_replicas?: { readonly count: number; readonly profile: ProfileSpec } | undefined;
+  /** Execution times relative to the profile, as they were measured: drawn from in place of the scenario's noise; simulator only. */
+  readonly time_ratios?: readonly number[] | undefined;
   /** Devices that hold the model; absent means all, an empty list means CPU replicas only. */
   readonly devices?: readonly string[] | undefined;
   readonly tenant: string;

@@ -138,7 +138,7 @@ class Simulation {
     factor: number,
     told: number,
   ): void {
-    device.load(model.name, toProfile(spec, batchMax(model), factor));
+    device.load(model.name, toProfile(spec, batchMax(model), factor), model.time_ratios);
     this.#engine.loaded(device.lane, model.name, { "": toProfile(spec, batchMax(model), factor * told) });
   }
 

@@ -23,6 +23,8 @@ export class VirtualDevice extends SimEvent implements Device {
   readonly #options: VirtualDeviceOptions;
   /** By model: time by executed bucket, in microseconds. */
   readonly #timesUs = new Map<string, Float64Array>();
+  /** By model: factors on its times to draw from, where there are any. */
+  readonly #timeRatios = new Map<string, readonly number[]>();
   #attached: DeviceEvents | null = null;
   #running: Execution | null = null;
   #gatherUs = 0;
@@ -41,8 +43,9 @@ export class VirtualDevice extends SimEvent implements Device {
     return this.#running !== null;
   }
 
-  /** Lets the lane execute a model, in the time that the profile gives for each bucket. */
-  load(model: string, profile: Profile): void {
+  /** Lets the lane execute a model, in the time that the profile gives for each bucket times one of `timeRatios` or noise. */
+  load(model: string, profile: Profile, timeRatios?: readonly number[]): void {
+    if (timeRatios !== undefined) this.#timeRatios.set(model, timeRatios);
     const times = new Float64Array(profile.at(-1)!.bucket + 1).fill(Number.NaN);
     for (const { bucket, us } of profile) times[bucket] = us;
     this.#timesUs.set(model, times);
@@ -93,6 +96,8 @@ export class VirtualDevice extends SimEvent implements Device {
       throw new Error(`lane '${this.lane}' was told to run bucket ${bucket} of '${model}', which it does not have`);
     }
     const { noise, random } = this.#options;
+    const ratios = this.#timeRatios.get(model);
+    if (ratios !== undefined) return Math.max(1, Math.round(us * ratios[random.integer(0, ratios.length - 1)]!));
     if (noise === 0) return us;
     let z = random.normal();
     while (Math.abs(z) > NOISE_DEVIATIONS_MAX) z = random.normal();

@@ -36,7 +36,9 @@ function record(json: Record<string, unknown>, policy = "slackline", scale = 1):
 const RICH = smallScenarioJson({
   devices: [{ name: "gpu0" }, { name: "gpu1", lanes: 2, speed: 0.5 }],
   models: (smallScenarioJson().models as Record<string, unknown>[]).map((model, i) =>
-    i === 0 ? { ...model, cpu_replicas: { count: 2, profile: { alpha_ms: 6, beta_ms: 1 } } } : model,
+    i === 0
+      ? { ...model, cpu_replicas: { count: 2, profile: { alpha_ms: 6, beta_ms: 1 } } }
+      : { ...model, time_ratios: [0.9, 1, 1, 2.5] },
   ),
   noise: 0.1,
   profile_error: 0.1,
@@ -60,7 +62,7 @@ test("simulated runs of every policy pass, and the goodput recomputed from the l
   }
 });
 
-test("runs of the daemon's scheduler with noise, lanes, replicas and overload pass", () => {
+test("runs of the daemon's scheduler with noise, measured spreads, lanes, replicas and overload pass", () => {
   for (const scale of [1, 3]) {
     record(RICH, "slackline", scale);
     assert.deepEqual(checkLog(LOG, SCENARIO).problems, [], `scale ${scale}`);

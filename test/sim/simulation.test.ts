@@ -227,3 +227,25 @@ test("the capacity search finds the scale at which one model saturates", () => {
   assert.equal(found.capacity_worst_model_scale, found.capacity_scale);
   assert.ok(found.result.total.attainment >= 0.99);
 });
+
+test("execution times stray from the profile as the measured ratios do, each as often as it was measured", () => {
+  const [model] = smallScenarioJson().models as Record<string, unknown>[];
+  const scenario = smallScenario({
+    models: [{ ...model, max_batch: 1, profile: { points_ms: [[1, 2]] }, time_ratios: [0.5, 1, 1, 4] }],
+    best_effort: [],
+  });
+  const { log } = run(scenario);
+  const lines = log.trimEnd().split("\n");
+  const times = new Map<number, number>();
+  let startUs = 0;
+  for (const { t, ev } of lines.map((line) => JSON.parse(line) as { t: number; ev: string })) {
+    if (ev === "start") startUs = t;
+    else if (ev === "end") times.set(t - startUs, (times.get(t - startUs) ?? 0) + 1);
+  }
+  assert.deepEqual(
+    [...times.keys()].sort((a, b) => a - b),
+    [1000, 2000, 8000],
+  );
+  const all = [...times.values()].reduce((sum, count) => sum + count, 0);
+  assert.ok(Math.abs(times.get(2000)! / all - 0.5) < 0.1, `${times.get(2000)} of ${all}`);
+});
