@@ -1,10 +1,13 @@
 /** Every sample model through the whole daemon: answers equal those of a lone session. */
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import type { InferenceSession } from "onnxruntime-node";
 import { type InferResult, type Tensor, tensor } from "slackline-client";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { IMAGE_PIXELS, loadDigits } from "../../models/digits/dataset.ts";
 import { ensureSampleModels } from "../../models/ensure-samples.ts";
 import { Random } from "../../models/random.ts";
@@ -170,4 +173,24 @@ test("digits recognises at least 97 % of the held-out images, in mixed batches",
   await Promise.all(calls);
   assert.equal(images.length, 360);
   assert.ok(right / images.length >= 0.97, `${right} of ${images.length} right`);
+});
+
+test("the typed example reads what is drawn in it", async () => {
+  const example = path.join(PACKAGE_ROOT, "dist", "client", "examples", "read-digits.js");
+  const { stdout } = await promisify(execFile)(process.execPath, [example, live.target]);
+  assert.match(stdout, /^0 \(\d+ %\)\n1 \(\d+ %\)\n$/);
+});
+
+test("the typed functions of the example are what the sample models' metadata gives now", async () => {
+  const file = path.join(repository, "generated.ts");
+  const bin = path.join(PACKAGE_ROOT, "client", "bin", "slackline-client.mjs");
+  await promisify(execFile)(process.execPath, [bin, "generate", "--target", live.target, "--out", file]);
+  // How many items a batch holds is measured, and differs from machine to machine.
+  const lines = (name: string) => readFileSync(name, "utf8").replaceAll(/; batches of up to \d+ items/g, "");
+  const committed = path.join(PACKAGE_ROOT, "client", "examples", "generated", "sample-models.ts");
+  assert.equal(
+    lines(file),
+    lines(committed),
+    "npm start, then npx slackline-client generate --out client/examples/generated/sample-models.ts",
+  );
 });
