@@ -5,7 +5,7 @@ import { gatherRows } from "../../daemon/device/gather.ts";
 import { batchLayout } from "../../daemon/device/layout.ts";
 import { bucketedShape, elementOf, keyOfLength, lengthsOfKeys } from "../../daemon/engine/sequence.ts";
 import { cutBack } from "../../daemon/engine/split.ts";
-import type { Datatype, Tensor, TensorSpec } from "../../daemon/engine/tensors.ts";
+import type { Datatype, InputTensor, Tensor, TensorSpec } from "../../daemon/engine/tensors.ts";
 
 const IDS: TensorSpec = { name: "ids", datatype: "INT64", shape: [-1, -1] };
 const MASK: TensorSpec = { name: "mask", datatype: "UINT8", shape: [-1, -1] };
@@ -77,6 +77,12 @@ describe("gathering shorter tensors and cutting outputs back", () => {
     return { name, datatype: "INT16", shape, data };
   }
 
+  /** The same tensor with its bytes left where they are until they are gathered. */
+  function outside({ data, ...tensor }: Tensor): InputTensor {
+    const bytes = data as Uint8Array;
+    return { ...tensor, data: { byteLength: bytes.byteLength, copyTo: (target) => target.set(bytes) } };
+  }
+
   it("are each other's inverse, whatever dimensions stand around, with padding between", () => {
     const sizes = fc.record({
       outer: fc.integer({ min: 1, max: 3 }),
@@ -97,7 +103,11 @@ describe("gathering shorter tensors and cutting outputs back", () => {
           const shape = [items, outer, Math.min(length, paddedLength), inner];
           return { id: index, items, inputs: [numbered("x", shape, 1000 * index)] };
         });
-        gatherRows(target, layout, own, 4, 0, new Map());
+        // Every other request's bytes stay outside until they are gathered.
+        const sent = own.map((request, index) =>
+          index % 2 === 0 ? request : { ...request, inputs: request.inputs.map(outside) },
+        );
+        gatherRows(target, layout, sent, 4, 0, new Map());
         const elements = new Int16Array(target.buffer, 0, 4 * outer * paddedLength * inner);
         const itemBytes = layout.inputs[0]!.itemBytes;
         let position = 0;
