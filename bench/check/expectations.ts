@@ -57,14 +57,17 @@ const NOISE_CUT = 3;
 export class LaneProfile {
   readonly #profile: ProfileJson;
   readonly #speed: number;
-  /** Factors on the profile's times that executions can take. */
-  readonly #ratios: readonly number[];
+  /** The least and the largest factor on the profile's times. */
+  readonly #leastRatio: number;
+  readonly #mostRatio: number;
   readonly #gatherUs: number;
 
+  /** @param ratios factors on the profile's times that executions can take */
   constructor(profile: ProfileJson, speed: number, ratios: readonly number[], gatherUs: number) {
     this.#profile = profile;
     this.#speed = speed;
-    this.#ratios = ratios;
+    this.#leastRatio = Math.min(...ratios);
+    this.#mostRatio = Math.max(...ratios);
     this.#gatherUs = gatherUs;
   }
 
@@ -73,10 +76,9 @@ export class LaneProfile {
     const ms = this.#ms(bucket);
     if (ms === undefined) return null;
     const us = (ms * 1000) / this.#speed;
-    const least = Math.min(...this.#ratios) * us;
-    const most = Math.max(...this.#ratios) * us;
     // Times are rounded to whole microseconds, once for the profile and once for the factor.
-    return { leastUs: Math.floor(least) - 1, mostUs: Math.ceil(most + this.#gatherUs) + 1 };
+    const leastUs = Math.floor(us * this.#leastRatio) - 1;
+    return { leastUs, mostUs: Math.ceil(us * this.#mostRatio + this.#gatherUs) + 1 };
   }
 
   #ms(bucket: number): number | undefined {

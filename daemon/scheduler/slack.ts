@@ -48,10 +48,14 @@ export class SlackTest {
     // What goes ahead for a fuller batch alone keeps the most urgent work, and with it fill, waiting for longer.
     const aheadMinUs = fillWaits ? LONG_PART * view.sloMinUs : 0;
     let chosen = this.#byUrgency[0]!;
+    let highest = precedence(view, chosen);
     for (let i = 1; i < count; i++) {
       const candidate = this.#byUrgency[i]!;
-      if (candidate.us < aheadMinUs || precedence(view, candidate) <= precedence(view, chosen)) continue;
-      if (this.#othersFitBehind(view, candidate, i)) chosen = candidate;
+      if (candidate.us < aheadMinUs) continue;
+      const found = precedence(view, candidate);
+      if (found <= highest || !this.#othersFitBehind(view, candidate, i)) continue;
+      chosen = candidate;
+      highest = found;
     }
     return chosen;
   }
