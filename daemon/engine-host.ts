@@ -1,4 +1,4 @@
-import type { Engine } from "./engine/engine.ts";
+import type { Engine, EngineSnapshot } from "./engine/engine.ts";
 import type { Device, Inference, InferenceRequest, Reply } from "./engine/ports.ts";
 import type { Lifecycle } from "./lifecycle/lifecycle.ts";
 import type { ModelHost } from "./lifecycle/ports.ts";
@@ -42,20 +42,27 @@ export class EngineHost implements ModelHost {
   isIdle(key: string): boolean {
     const { models, lanes } = this.#engine.snapshot();
     const queued = models.find((queue) => queue.model === key)?.queuedRequests ?? 0;
-    return queued === 0 && !lanes.some((lane) => lane.executing?.model === key);
+    return queued === 0 && !lanes.some((lane) => holds(lane, key));
   }
 
   isQuiet(lane: string): boolean {
     const { models, lanes } = this.#engine.snapshot();
     if (models.some(({ queuedItems, queuedBestEffortItems }) => queuedItems > queuedBestEffortItems)) return false;
     const one = lanes.find((other) => other.lane === lane);
-    if (one === undefined || (one.executing !== null && one.executing.reason !== "fill")) return false;
+    if (one === undefined || [one.executing, one.following].some((plan) => plan !== null && plan.reason !== "fill")) {
+      return false;
+    }
     return one.deadlineWorkUs === null || this.#engine.nowUs() - one.deadlineWorkUs >= QUIET_US;
   }
 
   executes(lane: string, key: string): boolean {
-    return this.#engine.snapshot().lanes.some((one) => one.lane === lane && one.executing?.model === key);
+    return this.#engine.snapshot().lanes.some((one) => one.lane === lane && holds(one, key));
   }
+}
+
+/** Whether the lane was given a batch of the model that has not ended. */
+function holds({ executing, following }: EngineSnapshot["lanes"][number], key: string): boolean {
+  return executing?.model === key || following?.model === key;
 }
 
 /** The engine as the wire sees it: a request of a shape that no lane has a profile for yet is announced first. */

@@ -45,7 +45,7 @@ export function instanceOf(scenario: Scenario, options: InstanceOptions = {}): I
   const times: number[][] = scenario.models.map(() => []);
   const budgets = scenario.models.map(() => 0);
   const leastItems = scenario.models.map(() => Number.POSITIVE_INFINITY);
-  let exact = scenario.noise === 0 && scenario.gather_ms === 0;
+  let exact = scenario.noise === 0 && scenario.gather_ms === 0 && scenario.handover_ms === 0;
   for (const { atUs, model, items, budgetUs } of new ArrivalStream(scenario, options)) {
     if (atUs < fromUs || atUs >= endUs) continue;
     const first = times[model]!.length === 0;

@@ -74,6 +74,8 @@ interface Request {
   readonly arrivedUs: number;
   readonly deadlineUs: number | null;
   state: "queued" | "executing" | "answered" | "dropped";
+  /** When its batch was chosen; Infinity before that. */
+  chosenUs: number;
   endUs: number;
   /** Failed in a batch with others: it may run once more, by itself. */
   alone: boolean;
@@ -85,6 +87,15 @@ interface Running {
   readonly requests: readonly Request[];
 }
 
+/** A request that stood in the queue, by the log, when one that should come after it was started. */
+interface Overtaken {
+  readonly waiting: Request;
+  /** When the other's batch was chosen. */
+  readonly chosenUs: number;
+  readonly message: string;
+  readonly line: number;
+}
+
 class LogChecker {
   readonly #expected: Expectations;
   readonly #live: boolean;
@@ -94,6 +105,7 @@ class LogChecker {
   readonly #running = new Map<string, Running>();
   /** Starts of the present instant; judged for order when it is over, since what they displace may be dropped in it. */
   #starts: Running[] = [];
+  readonly #overtaken: Overtaken[] = [];
   #line = 0;
   #nowUs = Number.NEGATIVE_INFINITY;
   #executions = 0;
@@ -148,6 +160,7 @@ class LogChecker {
       arrivedUs: t,
       deadlineUs: deadline,
       state: "queued",
+      chosenUs: Number.POSITIVE_INFINITY,
       endUs: -1,
       alone: false,
     };
@@ -184,13 +197,23 @@ class LogChecker {
         this.#problem("repeat", `request ${id} failed with others, and is not alone`);
       if (request.model !== model) this.#problem("unknown", `request ${id} is for '${request.model}', not '${model}'`);
       request.state = "executing";
+      request.chosenUs = start.chosen ?? start.t;
       this.#queues.get(request.model)!.delete(request);
       requests.push(request);
     }
+    if (start.chosen !== undefined) this.#judgeChosen(start, start.chosen, requests);
     this.#judgeSize(start, requests);
     const running: Running = { start, line: this.#line, requests };
     this.#running.set(device, running);
     this.#starts.push(running);
+  }
+
+  /** A batch can be chosen before it starts, but not before its requests came. */
+  #judgeChosen({ t }: StartLine, chosen: number, requests: readonly Request[]): void {
+    if (chosen > t) this.#problem("time", `the batch was chosen at ${chosen}, after its start at ${t}`);
+    for (const { id, arrivedUs } of requests) {
+      if (arrivedUs > chosen) this.#problem("time", `request ${id} came at ${arrivedUs}, after its batch was chosen`);
+    }
   }
 
   #judgeSize({ device, model, size, bucket }: StartLine, requests: readonly Request[]): void {
@@ -266,17 +289,15 @@ class LogChecker {
       const range = expected?.lanes.get(start.device)?.duration(start.bucket);
       if (expected === undefined || range === undefined || range === null) continue;
       for (const waiting of this.#queues.get(start.model)!) {
-        // What arrived after the batch started is at the queue's end.
-        if (waiting.arrivedUs > start.t) break;
+        // What arrived after the batch was chosen is at the queue's end.
+        const chosenUs = start.chosen ?? start.t;
+        if (waiting.arrivedUs > chosenUs) break;
         if (waiting.deadlineUs === null ? expected.bestEffortMayOvertake : expected.mayOvertake) continue;
         if (waiting.deadlineUs !== null && waiting.deadlineUs < start.t + 2 * range.mostUs) continue;
         const overtaker = requests.find((request) => overtakes(request, waiting));
         if (overtaker === undefined) continue;
-        this.#problem(
-          "order",
-          `request ${overtaker.id} was run before request ${waiting.id}, which came and is due earlier`,
-          line,
-        );
+        const message = `request ${overtaker.id} was run before request ${waiting.id}, which came and is due earlier`;
+        this.#overtaken.push({ waiting, chosenUs, message, line });
         break;
       }
     }
@@ -284,6 +305,10 @@ class LogChecker {
 
   finish(): LogCheck {
     this.#judgeOrder();
+    for (const { waiting, chosenUs, message, line } of this.#overtaken) {
+      // One that was chosen already, and had to wait for another lane, was not in the queue any more.
+      if (waiting.chosenUs > chosenUs) this.#problem("order", message, line);
+    }
     if (!this.#live) {
       for (const [device, { line, start }] of this.#running) {
         this.#problem("unfinished", `the batch of '${start.model}' on '${device}' never ends`, line);

@@ -25,6 +25,7 @@ interface ScenarioJson {
   readonly noise?: number;
   readonly profile_error?: number;
   readonly gather_ms?: number;
+  readonly handover_ms?: number;
 }
 
 /** Shortest and longest time an execution can take, in microseconds. */
@@ -60,15 +61,16 @@ export class LaneProfile {
   /** The least and the largest factor on the profile's times. */
   readonly #leastRatio: number;
   readonly #mostRatio: number;
-  readonly #gatherUs: number;
+  /** What may pass on the lane before the execution begins. */
+  readonly #beforeUs: number;
 
   /** @param ratios factors on the profile's times that executions can take */
-  constructor(profile: ProfileJson, speed: number, ratios: readonly number[], gatherUs: number) {
+  constructor(profile: ProfileJson, speed: number, ratios: readonly number[], beforeUs: number) {
     this.#profile = profile;
     this.#speed = speed;
     this.#leastRatio = Math.min(...ratios);
     this.#mostRatio = Math.max(...ratios);
-    this.#gatherUs = gatherUs;
+    this.#beforeUs = beforeUs;
   }
 
   /** @returns null where there is no such bucket */
@@ -78,7 +80,7 @@ export class LaneProfile {
     const us = (ms * 1000) / this.#speed;
     // Times are rounded to whole microseconds, once for the profile and once for the factor.
     const leastUs = Math.floor(us * this.#leastRatio) - 1;
-    return { leastUs, mostUs: Math.ceil(us * this.#mostRatio + this.#gatherUs) + 1 };
+    return { leastUs, mostUs: Math.ceil(us * this.#mostRatio + this.#beforeUs) + 1 };
   }
 
   #ms(bucket: number): number | undefined {
@@ -90,7 +92,8 @@ export class LaneProfile {
 
 export function readExpectations(file: string): Expectations {
   const scenario = JSON.parse(readFileSync(file, "utf8")) as ScenarioJson;
-  const { warmup_s = 0, measure_s, devices = [{ name: "gpu0" }], noise = 0, gather_ms = 0 } = scenario;
+  const { warmup_s = 0, measure_s, devices = [{ name: "gpu0" }], noise = 0, gather_ms = 0, handover_ms = 0 } = scenario;
+  const beforeUs = (gather_ms + handover_ms) * 1000;
   const models = new Map<string, ModelExpectations>();
   const allLanes = new Set<string>();
   for (const model of scenario.models) {
@@ -98,7 +101,7 @@ export function readExpectations(file: string): Expectations {
     const ratios = model.time_ratios ?? [1 - NOISE_CUT * noise, 1 + NOISE_CUT * noise];
     const add = (lane: string, profile: ProfileJson | undefined, speed: number): void => {
       allLanes.add(lane);
-      if (profile !== undefined) lanes.set(lane, new LaneProfile(profile, speed, ratios, gather_ms * 1000));
+      if (profile !== undefined) lanes.set(lane, new LaneProfile(profile, speed, ratios, beforeUs));
     };
     for (const { name, lanes: count = 1, speed = 1 } of devices) {
       if (model.devices !== undefined && !model.devices.includes(name)) continue;

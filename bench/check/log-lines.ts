@@ -18,6 +18,8 @@ export interface StartLine {
   readonly ids: readonly number[];
   readonly size: number;
   readonly bucket: number;
+  /** When the batch was chosen, where that was before the one that executed then had ended. */
+  readonly chosen?: number;
 }
 
 export interface EndLine {
@@ -41,13 +43,18 @@ export type LogLine = ArriveLine | StartLine | EndLine | DropLine;
 
 const FIELDS: Readonly<Record<string, Readonly<Record<string, (value: unknown) => boolean>>>> = {
   arrive: { id: isCount, model: isName, items: isCount, deadline: (v) => v === null || Number.isSafeInteger(v) },
-  start: { device: isName, model: isName, ids: isIds, size: isCount, bucket: isCount },
+  start: { device: isName, model: isName, ids: isIds, size: isCount, bucket: isCount, chosen: isTime },
   end: { device: isName, model: isName, ok: isFlag, again: isFlag },
   drop: { id: isCount, cause: isName },
 };
 
 function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 1;
+}
+
+/** Absent, or a time. */
+function isTime(value: unknown): boolean {
+  return value === undefined || Number.isSafeInteger(value);
 }
 
 function isName(value: unknown): boolean {

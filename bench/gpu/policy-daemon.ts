@@ -13,7 +13,7 @@ if (policy === undefined) throw new Error(`--policy: there is no policy '${name}
 const loaded = loadSettings({ argv });
 if (loaded.type !== "serve") throw new Error("only the flags of serve are taken");
 const { settings } = loaded;
-const options = { fairness: false, bestEffortShareMin: 0, tenantWeights: {}, gatherUs: 0 };
+const options = { fairness: false, bestEffortShareMin: 0, tenantWeights: {}, gatherUs: 0, handoverUs: 0 };
 const logger = createLogger(settings.logLevel, settings.logFormat);
 const daemon = await startDaemon(settings, logger, { scheduler: new OneShape(policy.create(options)) });
 for (const signal of ["SIGTERM", "SIGINT"] as const) {

@@ -151,6 +151,7 @@ const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
   best_effort_share_min: share.default(0),
   tenant_weights: z.record(z.string(), positive).default({}),
   gather_ms: z.number().min(0).default(0),
+  handover_ms: z.number().min(0).default(0),
 });
 
 /** A scenario that cannot be used, with every problem found in it. */

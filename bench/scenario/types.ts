@@ -93,4 +93,6 @@ export interface Scenario {
   readonly tenant_weights: Readonly<Record<string, number>>;
   /** Time to gather a batch into a lane's memory; simulator only. */
   readonly gather_ms: number;
+  /** Time that a device stays idle before a batch that was not started behind another executes; simulator only. */
+  readonly handover_ms: number;
 }

@@ -72,6 +72,7 @@ class Simulation {
         bestEffortShareMin: scenario.best_effort_share_min,
         tenantWeights: scenario.tenant_weights,
         gatherUs: Math.round(scenario.gather_ms * 1000),
+        handoverUs: Math.round(scenario.handover_ms * 1000),
       }),
       observers: [this.#statistics, ...(options.observers ?? [])],
       explain: false,
@@ -90,10 +91,11 @@ class Simulation {
   }
 
   #makeDevice(lane: string, device: string, kind: "device" | "replica"): void {
-    const { noise, gather_ms } = this.#scenario;
+    const { noise, gather_ms, handover_ms } = this.#scenario;
     const random = new Random(this.#seed, `noise:${lane}`);
     const gatherUs = Math.round(gather_ms * 1000);
-    this.#devices.push(new VirtualDevice({ lane, kind, events: this.#events, noise, random, gatherUs }));
+    const handoverUs = kind === "device" ? Math.round(handover_ms * 1000) : 0;
+    this.#devices.push(new VirtualDevice({ lane, kind, events: this.#events, noise, random, gatherUs, handoverUs }));
     this.#deviceOfLane.set(lane, device);
   }
 

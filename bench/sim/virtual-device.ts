@@ -14,6 +14,15 @@ export interface VirtualDeviceOptions {
   readonly noise: number;
   readonly random: Random;
   readonly gatherUs: number;
+  /** How long it stays idle before it executes a batch that was not started behind another. */
+  readonly handoverUs: number;
+}
+
+interface Run {
+  readonly execution: Execution;
+  readonly gatherUs: number;
+  readonly gatheredAtUs: number;
+  readonly executeUs: number;
 }
 
 /** A lane that takes as long as its models' profiles say, and computes nothing. */
@@ -26,9 +35,8 @@ export class VirtualDevice extends SimEvent implements Device {
   /** By model: factors on its times to draw from, where there are any. */
   readonly #timeRatios = new Map<string, readonly number[]>();
   #attached: DeviceEvents | null = null;
-  #running: Execution | null = null;
-  #gatherUs = 0;
-  #executeUs = 0;
+  #running: Run | null = null;
+  #following: Run | null = null;
   #staged: BatchPlan | null = null;
   #stagedAtUs = 0;
 
@@ -63,21 +71,28 @@ export class VirtualDevice extends SimEvent implements Device {
   start(execution: Execution): void {
     const { plan } = execution;
     const { events } = this.#options;
-    if (this.#running !== null) throw new Error(`lane '${this.lane}' was told to start a batch while it runs another`);
-    this.#running = execution;
-    this.#gatherUs = this.#gatherLeftUs(plan);
-    this.#executeUs = this.#executionUs(plan);
+    if (this.#following !== null) throw new Error(`lane '${this.lane}' was told to start a third batch`);
+    const gatherUs = this.#gatherLeftUs(plan);
+    const run = { execution, gatherUs, gatheredAtUs: events.nowUs + gatherUs, executeUs: this.#executionUs(plan) };
     this.#staged = null;
-    events.schedule(this, events.nowUs + this.#gatherUs + this.#executeUs);
+    if (this.#running !== null) this.#following = run;
+    else this.#execute(run, run.gatheredAtUs + this.#options.handoverUs);
+  }
+
+  #execute(run: Run, atUs: number): void {
+    this.#running = run;
+    this.#options.events.schedule(this, atUs + run.executeUs);
   }
 
   release(): void {}
 
   override fire(): void {
-    const execution = this.#running!;
+    const { execution, gatherUs, executeUs } = this.#running!;
+    const following = this.#following;
     this.#running = null;
-    const timings = { gatherUs: this.#gatherUs, executeUs: this.#executeUs, collectUs: 0 };
-    const result: ExecutionResult = { ok: true, outputs: NO_OUTPUTS, timings };
+    this.#following = null;
+    if (following !== null) this.#execute(following, Math.max(this.#options.events.nowUs, following.gatheredAtUs));
+    const result: ExecutionResult = { ok: true, outputs: NO_OUTPUTS, timings: { gatherUs, executeUs, collectUs: 0 } };
     this.#attached!.ended(this.lane, execution, result);
   }
 

@@ -42,8 +42,28 @@ interface Gathered {
   readonly gatherUs: number;
 }
 
+/** A batch whose inputs lie ready, and what is told the session thread to execute it. */
+interface Prepared extends Gathered {
+  readonly channel: ThreadChannel;
+  readonly strings: readonly Uint8Array[];
+}
+
+/** A batch that could not be prepared. */
+interface Unprepared {
+  readonly execution: Execution;
+  readonly message: string;
+  readonly unreadable: UnreadableRequests;
+}
+
 interface Running extends Gathered {
-  readonly sentAtMs: number;
+  readonly begunAtMs: number;
+}
+
+/** Started while another executes. */
+interface Following {
+  readonly batch: Prepared | Unprepared;
+  /** Whether its thread has been told, and executes it as soon as the other has ended. */
+  readonly sent: boolean;
 }
 
 /** Told by the device to whoever supervises the lane. */
@@ -52,7 +72,7 @@ export interface DeviceObserver {
   fatal(model: string, message: string): void;
   /** A batch does not end. */
   hung(model: string, reason: string): void;
-  /** Whether what executes may have to wait for something else on the lane: then it is given more time. */
+  /** Whether trial runs of a model that loads take turns with batches. */
   occupied(): boolean;
 }
 
@@ -66,6 +86,9 @@ export class LaneDevice implements Device {
   #staged: Gathered | null = null;
   readonly #limits: HangLimits;
   #running: Running | null = null;
+  #following: Following | null = null;
+  /** The end of what follows, where it was told before that of what executes. */
+  #endedEarly: (() => void) | null = null;
   #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
   readonly #held = new Map<number, Slot>();
@@ -103,13 +126,23 @@ export class LaneDevice implements Device {
 
   start(execution: Execution): void {
     if (this.#lost) return;
+    if (this.#following !== null) throw new Error(`lane ${this.lane} was told to start a third batch`);
+    const batch = this.#prepare(execution);
+    if (this.#running === null) {
+      this.#begin(batch, false);
+      return;
+    }
+    // Batches that lie ready on the lane would keep trial runs from ever getting a turn.
+    const sent = "slot" in batch && !this.#observer.occupied();
+    if (sent) send(batch);
+    this.#following = { batch, sent };
+  }
+
+  #prepare(execution: Execution): Prepared | Unprepared {
     const { plan } = execution;
-    if (this.#running !== null)
-      throw new Error(`lane ${this.lane} was told to start a batch while it executes another`);
     const model = this.#models.get(plan.model);
     if (model === undefined) {
-      this.#failLater(execution, `model "${plan.model}" is not loaded on lane ${this.lane}`);
-      return;
+      return { execution, message: `model "${plan.model}" is not loaded on lane ${this.lane}`, unreadable: NONE };
     }
     let gathered: Gathered;
     let strings: Uint8Array[];
@@ -118,26 +151,24 @@ export class LaneDevice implements Device {
       this.#staged = null;
       strings = this.#strings(model, execution);
     } catch (error) {
-      this.#failLater(execution, error instanceof Error ? error.message : String(error));
-      return;
+      return { execution, message: error instanceof Error ? error.message : String(error), unreadable: NONE };
     }
     const { slot, unreadable } = gathered;
     if (unreadable.size === execution.requests.length) {
       this.#pool.release(slot);
-      this.#failLater(execution, "no request of the batch could be read", unreadable);
+      return { execution, message: "no request of the batch could be read", unreadable };
+    }
+    return { ...gathered, channel: model.channel, strings };
+  }
+
+  #begin(batch: Prepared | Unprepared, sent: boolean): void {
+    if (!("slot" in batch)) {
+      this.#failLater(batch);
       return;
     }
-    this.#running = { ...gathered, sentAtMs: performance.now() };
-    this.#watchOver(execution);
-    const { execution: id, shape, bucket } = plan;
-    const run = { type: "run", execution: id, model: plan.model, shape, bucket, region: slot.region } as const;
-    if (slot.region === null) {
-      const buffer = slot.buffer!;
-      slot.buffer = null;
-      model.channel.send(run, strings, buffer);
-    } else {
-      model.channel.send(run, strings);
-    }
+    this.#running = { ...batch, begunAtMs: performance.now() };
+    this.#watchOver(batch.execution);
+    if (!sent) send(batch);
   }
 
   release(execution: Execution): void {
@@ -167,15 +198,30 @@ export class LaneDevice implements Device {
     this.#models.delete(model);
   }
 
-  /** The thread's word on the execution that was started. */
+  /** A thread's word on an execution that was started. */
   ended(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    if (this.#following?.batch.execution.plan.execution === message.execution) {
+      // It comes from another thread than the end of the one before, and was read first.
+      this.#endedEarly = () => this.#conclude(message, payload, buffer);
+      return;
+    }
+    this.#conclude(message, payload, buffer);
+    const next = this.#endedEarly;
+    this.#endedEarly = null;
+    next?.();
+  }
+
+  #conclude(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
     const running = this.#running;
     if (running === null || running.execution.plan.execution !== message.execution) return;
+    const { execution, slot, gatherUs, unreadable } = running;
+    const waitedUs = Math.round((performance.now() - running.begunAtMs) * 1000);
     this.#running = null;
     this.#watch?.cancel();
-    const { execution, slot, gatherUs, unreadable } = running;
+    const following = this.#following;
+    this.#following = null;
+    if (following !== null) this.#begin(following.batch, following.sent);
     if (buffer !== null) slot.buffer = buffer;
-    const waitedUs = Math.round((performance.now() - running.sentAtMs) * 1000);
     if (message.type === "failed") {
       this.#pool.release(slot);
       const { executeUs } = message;
@@ -191,7 +237,8 @@ export class LaneDevice implements Device {
       return;
     }
     const outputs = presentOutputs(model.version, slot.buffer!, message.outputs, payload);
-    // The hand-over counts as collecting: what is left of the wait when execution is taken off.
+    // The hand-over counts as collecting: what is left of the wait when execution is taken off. Nothing is left where the
+    // batch lay ready, and its execution began before the end of the one before was known here.
     const timings: ExecutionTimings = {
       gatherUs,
       executeUs: message.executeUs,
@@ -206,8 +253,12 @@ export class LaneDevice implements Device {
     if (this.#lost) return;
     this.#lost = true;
     this.#watch?.cancel();
+    const following = this.#following?.batch;
     if (this.#running !== null) this.#pool.release(this.#running.slot);
+    if (following !== undefined && "slot" in following) this.#pool.release(following.slot);
     this.#running = null;
+    this.#following = null;
+    this.#endedEarly = null;
     this.#dropStaged();
     this.#models.clear();
     this.#pool.resize(0);
@@ -232,7 +283,7 @@ export class LaneDevice implements Device {
   }
 
   /** Ends are never told from within `start`. */
-  #failLater(execution: Execution, message: string, unreadable: UnreadableRequests = NONE): void {
+  #failLater({ execution, message, unreadable }: Unprepared): void {
     setImmediate(() => {
       if (!this.#lost) this.#end(execution, { ok: false, message, timings: null }, unreadable);
     });
@@ -294,6 +345,18 @@ export class LaneDevice implements Device {
 
   #tellAll(message: { type: "map" | "unmap"; region: { offset: number; bytes: number } }): void {
     for (const channel of new Set([...this.#models.values()].map((model) => model.channel))) channel.send(message);
+  }
+}
+
+function send({ execution, slot, channel, strings }: Prepared): void {
+  const { execution: id, model, shape, bucket } = execution.plan;
+  const run = { type: "run", execution: id, model, shape, bucket, region: slot.region } as const;
+  if (slot.region === null) {
+    const buffer = slot.buffer!;
+    slot.buffer = null;
+    channel.send(run, strings, buffer);
+  } else {
+    channel.send(run, strings);
   }
 }
 

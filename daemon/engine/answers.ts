@@ -14,7 +14,8 @@ export function timingsOf(
     gatherUs: execution.gatherUs,
     executeUs: execution.executeUs,
     collectUs: execution.collectUs,
-    queueUs: request.startedUs - request.arrivedUs,
+    // A batch that lay ready began before the end of the one before it was known.
+    queueUs: Math.max(0, Math.min(request.startedUs, endedUs - execution.executeUs) - request.arrivedUs),
     batchItems: plan.items,
     bucket: plan.bucket,
     lane: plan.lane,

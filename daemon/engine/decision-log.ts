@@ -15,6 +15,7 @@ const BUFFER_CHARS_MAX = 64 * 1024;
  *
  * `deadline` is null for best-effort work. An execution that failed, or was lost with its lane, ends with `"ok":false`.
  * Where a batch of several failed, `"again":true` says that its requests are queued again, each to be executed by itself.
+ * A batch that was chosen while its lane still executed another starts when that has ended, and says when it was `chosen`.
  * A cancelled request is dropped with cause `cancelled`, also while its batch executes.
  */
 export class DecisionLog implements EngineObserver {
@@ -57,10 +58,11 @@ export class DecisionLog implements EngineObserver {
     );
   }
 
-  started({ plan }: Execution, nowUs: number): void {
+  started({ plan }: Execution, nowUs: number, chosenUs: number): void {
     const where = `"device":${this.#quote(plan.lane)},"model":${this.#quote(plan.model)}`;
-    const ids = plan.ids.join(",");
-    this.#line(`{"t":${nowUs},"ev":"start",${where},"ids":[${ids}],"size":${plan.items},"bucket":${plan.bucket}}\n`);
+    const what = `"ids":[${plan.ids.join(",")}],"size":${plan.items},"bucket":${plan.bucket}`;
+    const ahead = chosenUs < nowUs ? `,"chosen":${chosenUs}` : "";
+    this.#line(`{"t":${nowUs},"ev":"start",${where},${what}${ahead}}\n`);
   }
 
   ended(execution: Execution, result: ExecutionResult, _timings: unknown, nowUs: number): void {

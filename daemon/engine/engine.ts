@@ -50,6 +50,8 @@ export interface EngineSnapshot {
     readonly lane: string;
     readonly kind: LaneKind;
     readonly executing: BatchPlan | null;
+    /** Given to the lane already, to execute after that. */
+    readonly following: BatchPlan | null;
     /** When a batch that was no fill last started or ended there; null where none has. */
     readonly deadlineWorkUs: number | null;
   }[];
@@ -59,6 +61,8 @@ export interface EngineSnapshot {
 interface Lane {
   readonly device: Device;
   executing: RunningExecution | null;
+  /** Given to the device while it executes another; executes when that has ended. */
+  following: RunningExecution | null;
   deadlineWorkUs: number | null;
   /** Whether the scheduler has been told of it: a start that names it before that meant an earlier lane of its name. */
   known: boolean;
@@ -70,17 +74,29 @@ interface Lane {
 
 interface RunningExecution extends Execution {
   readonly requests: readonly PendingRequest[];
+  /** When the scheduler decided on it. */
+  readonly chosenUs: number;
 }
 
-/** An execution that ended or was lost with its lane; its callers' answers are still to come. */
+/**
+ * An execution that ended or was lost with its lane; its callers' answers are still to come. What was to follow it on the lane
+ * executes now, or waits again where the lane was lost.
+ */
 type Finished =
   | {
       readonly lane: Lane;
       readonly execution: RunningExecution;
+      readonly following: RunningExecution | null;
       readonly result: ExecutionResult;
       readonly endedUs: number;
     }
-  | { readonly lane: null; readonly execution: RunningExecution; readonly reason: string; readonly endedUs: number };
+  | {
+      readonly lane: null;
+      readonly execution: RunningExecution;
+      readonly following: RunningExecution | null;
+      readonly reason: string;
+      readonly endedUs: number;
+    };
 
 const NO_EFFECTS: readonly SchedulerEffect[] = [];
 
@@ -130,7 +146,15 @@ export class Engine implements Inference {
    */
   addLane(device: Device): void {
     if (this.#lanes.has(device.lane)) throw new Error(`a lane named '${device.lane}' is already in service`);
-    const lane: Lane = { device, executing: null, deadlineWorkUs: null, known: false, gone: false, idle: null };
+    const lane: Lane = {
+      device,
+      executing: null,
+      following: null,
+      deadlineWorkUs: null,
+      known: false,
+      gone: false,
+      idle: null,
+    };
     this.#lanes.set(device.lane, lane);
     device.attach({
       ended: (_name, execution, result) => this.#laneEnded(lane, execution, result),
@@ -226,10 +250,11 @@ export class Engine implements Inference {
         queuedBytes: queue.bytes,
         queuedBestEffortItems: queue.bestEffortItems,
       })),
-      lanes: [...this.#lanes.values()].map(({ device, executing, deadlineWorkUs }) => ({
+      lanes: [...this.#lanes.values()].map(({ device, executing, following, deadlineWorkUs }) => ({
         lane: device.lane,
         kind: device.kind,
         executing: executing?.plan ?? null,
+        following: following?.plan ?? null,
         deadlineWorkUs,
       })),
     };
@@ -265,18 +290,24 @@ export class Engine implements Inference {
       effects = this.#scheduler.step(event, nowUs);
       this.#recorder?.(event, nowUs, effects);
     }
+    if (finished !== null && finished.lane !== null && finished.following !== null) {
+      this.#begin(finished.following, finished.lane, nowUs);
+    }
     // The lane that became free gets its next batch before anybody is answered, so that it does not wait for callers.
     for (const effect of effects) if (effect.type === "start") this.#start(effect.plan, nowUs);
     if (finished !== null) this.#finish(finished);
     if (this.#started.length > 0) {
       const started = this.#started;
       this.#started = [];
-      for (const execution of started) for (const observer of this.#observers) observer.started?.(execution, nowUs);
+      for (const execution of started) {
+        for (const observer of this.#observers) observer.started?.(execution, nowUs, execution.chosenUs);
+      }
     }
     for (const effect of effects) if (effect.type !== "start") this.#carryOut(effect, nowUs);
     if (event?.type === "cancel") {
       const request = this.#requests.get(event.id);
-      if (request !== undefined) this.#withdraw(request, nowUs);
+      // One whose batch is to follow another is told of when that has ended: observers do not know yet that it was started.
+      if (request !== undefined && (request.executing || !request.started)) this.#withdraw(request, nowUs);
     }
   }
 
@@ -305,30 +336,44 @@ export class Engine implements Inference {
   #start(plan: BatchPlan, nowUs: number): void {
     const lane = this.#lanes.get(plan.lane);
     const requests = plan.ids.map((id) => this.#queued(id));
-    const execution: RunningExecution = { plan, requests };
-    const explanations = this.#explain ? this.#scheduler.explain!(plan.execution) : null;
+    const execution: RunningExecution = { plan, requests, chosenUs: nowUs };
     for (const request of requests) {
       request.started = true;
-      request.startedUs = nowUs;
-      if (explanations !== null) request.waited = explanations.get(request.id) ?? null;
       request.queue.remove(request);
     }
     if (lane === undefined || !lane.known) {
       // The lane has gone, and the scheduler will hear of it next.
-      this.#started.push(execution);
+      this.#begin(execution, null, nowUs);
       this.#post(null, {
         lane: null,
         execution,
+        following: null,
         reason: `lane '${plan.lane}' is no longer in service`,
         endedUs: nowUs,
       });
       return;
     }
-    if (lane.executing !== null) throw new Error(`the scheduler started a batch on lane '${plan.lane}', which is busy`);
-    lane.executing = execution;
-    if (plan.reason !== "fill") lane.deadlineWorkUs = nowUs;
-    this.#started.push(execution);
+    if (lane.following !== null) throw new Error(`the scheduler started a third batch on lane '${plan.lane}'`);
+    if (lane.executing !== null) {
+      lane.following = execution;
+    } else {
+      lane.executing = execution;
+      this.#begin(execution, lane, nowUs);
+    }
     lane.device.start(execution);
+  }
+
+  /** A batch executes from now on. */
+  #begin(execution: RunningExecution, lane: Lane | null, nowUs: number): void {
+    const { plan, requests } = execution;
+    const explanations = this.#explain ? this.#scheduler.explain!(plan.execution) : null;
+    for (const request of requests) {
+      request.executing = true;
+      request.startedUs = nowUs;
+      if (explanations !== null) request.waited = explanations.get(request.id) ?? null;
+    }
+    if (lane !== null && plan.reason !== "fill") lane.deadlineWorkUs = nowUs;
+    this.#started.push(execution);
   }
 
   #queued(id: RequestId): PendingRequest {
@@ -356,12 +401,14 @@ export class Engine implements Inference {
       if (lane.gone) return;
       throw new Error(`lane '${lane.device.lane}' ended an execution that it was not given`);
     }
-    lane.executing = null;
-    const finished = { lane, execution: ended as RunningExecution, result, endedUs: this.#clock.nowUs() };
+    const { following } = lane;
+    lane.executing = following;
+    lane.following = null;
+    const finished = { lane, execution, following, result, endedUs: this.#clock.nowUs() };
     if (ended.plan.reason !== "fill") lane.deadlineWorkUs = finished.endedUs;
     if (lane.gone) {
       this.#post(null, finished);
-      lane.idle?.();
+      if (following === null) lane.idle?.();
       return;
     }
     const us = result.timings?.executeUs ?? null;
@@ -370,11 +417,13 @@ export class Engine implements Inference {
   }
 
   #laneLost(lane: Lane, reason: string): void {
-    const execution = lane.executing;
+    const { executing: execution, following } = lane;
     const removed = lane.gone;
     lane.executing = null;
+    lane.following = null;
     if (!removed) this.#retire(lane, reason);
-    const finished = execution === null ? null : { lane: null, execution, reason, endedUs: this.#clock.nowUs() };
+    const finished =
+      execution === null ? null : { lane: null, execution, following, reason, endedUs: this.#clock.nowUs() };
     this.#post(removed ? null : { type: "lane-down", lane: lane.device.lane }, finished);
     lane.idle?.();
   }
@@ -403,13 +452,18 @@ export class Engine implements Inference {
         if (request.reply === null) this.#forget(request);
         else this.#answer(request, { type: "lost", reason });
       }
+      for (const request of finished.following?.requests ?? []) this.#queueAgain(request, endedUs);
       return;
     }
     const { lane, result } = finished;
     // One bad request must not fail its neighbours: each is tried once more, by itself.
     if (!result.ok && requests.length > 1 && !requests.every(({ alone }) => alone)) {
       for (const observer of this.#observers) observer.split?.(execution, endedUs);
-      for (const request of requests) this.#tryAlone(request, endedUs);
+      for (const request of requests) {
+        request.alone = true;
+        if (request.reply === null) this.#forget(request);
+        else this.#queueAgain(request, endedUs);
+      }
       lane.device.release(execution);
       return;
     }
@@ -430,16 +484,14 @@ export class Engine implements Inference {
     lane.device.release(execution);
   }
 
-  #tryAlone(request: PendingRequest, nowUs: number): void {
-    if (request.reply === null) {
-      this.#forget(request);
-      return;
-    }
+  /** Queues a request whose batch failed as a whole, or was to follow another on a lane that was lost. */
+  #queueAgain(request: PendingRequest, nowUs: number): void {
     request.started = false;
+    request.executing = false;
     request.waited = null;
-    request.alone = true;
     request.queue.add(request);
-    if (this.#models.get(request.model) === request.queue) this.#arrive(request);
+    if (request.reply === null) this.#withdraw(request, nowUs);
+    else if (this.#models.get(request.model) === request.queue) this.#arrive(request);
     else this.#shed(request, "unloaded", {}, nowUs);
   }
 

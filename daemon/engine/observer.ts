@@ -7,8 +7,12 @@ import type { AcceptedRequest, Execution, ExecutionResult, RequestTimings } from
  */
 export interface EngineObserver {
   arrived?(request: AcceptedRequest): void;
-  /** A batch was handed to its lane. What each request waited for is in its timings when it ends. */
-  started?(execution: Execution, nowUs: number): void;
+  /**
+   * A batch executes from now on. What each request waited for is in its timings when it ends.
+   *
+   * @param chosenUs when it was handed to its lane: earlier where it had to wait there for another to end
+   */
+  started?(execution: Execution, nowUs: number, chosenUs: number): void;
   /**
    * A batch has ended, before its requests are answered.
    *

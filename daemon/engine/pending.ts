@@ -53,6 +53,9 @@ export class PendingRequest implements AcceptedRequest {
   reply: Reply | null;
   /** Whether its batch was started; from then on it can no longer leave the batch. */
   started = false;
+  /** Whether its batch executes, or has executed; one that was started may have to wait on its lane for another to end. */
+  executing = false;
+  /** When its batch began to execute. */
   startedUs = 0;
   /** Failed in a batch with others, and is tried once more by itself. */
   alone = false;

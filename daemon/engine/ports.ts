@@ -82,7 +82,7 @@ export type ExecutionResult =
       readonly unreadable?: UnreadableRequests;
     };
 
-/** A lane as the engine sees it: it executes one batch at a time and can gather the next one meanwhile. */
+/** A lane as the engine sees it: it executes one batch at a time, and can gather the next one or have it ready meanwhile. */
 export interface Device {
   readonly lane: string;
   readonly kind: LaneKind;
@@ -90,7 +90,10 @@ export interface Device {
   attach(events: DeviceEvents): void;
   /** Gathers this batch into the free slot, replacing what was staged there. */
   stage(execution: Execution): void;
-  /** Executes; uses what was staged where the members are the same (or a prefix), gathers otherwise. */
+  /**
+   * Executes; uses what was staged where the members are the same (or a prefix), gathers otherwise. While a device executes
+   * one batch it takes one more, to follow without a gap; ends are told in the order of starts.
+   */
   start(execution: Execution): void;
   /** The outputs of this execution are no longer read. */
   release(execution: Execution): void;

@@ -10,6 +10,7 @@ export const DEFAULT_SCHEDULER_OPTIONS: SchedulerOptions = {
   tenantWeights: {},
   tenantMinShares: {},
   gatherUs: 0,
+  handoverUs: 0,
 };
 
 /** The daemon's scheduler: a pure state machine, driven by events that carry the time. */

@@ -4,14 +4,21 @@ import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts
 /** Executions that a lane remembers. */
 export const HISTORY_MAX = 128;
 
-/** An execution on a lane. */
-export interface Running {
+/** A batch that was given to a lane. */
+export interface StartedBatch {
   readonly plan: BatchPlan;
   readonly requests: readonly QueuedRequest[];
+  readonly predictedUs: number;
+}
+
+/** An execution on a lane. */
+export interface Running extends StartedBatch {
   readonly startUs: number;
   readonly predictedEndUs: number;
   /** When its successor is to be staged; Infinity once it has been, or where there is no staging. */
   stageAtUs: number;
+  /** When its successor may be started behind it; Infinity where it may not. */
+  readonly openAtUs: number;
 }
 
 /** What a lane did: kept for a while, to explain to requests what they waited for. */
@@ -27,12 +34,18 @@ export class Lane {
   readonly kind: LaneKind;
   /** Index into `Group.plans`. */
   readonly slot: number;
+  /** Time until it executes what it is given while it is idle. */
+  readonly handoverUs: number;
   readonly loaded: Map<string, ShapeProfiles> = new Map();
   readonly history: PastExecution[] = [];
   running: Running | null = null;
+  /** Given to the lane while it executes another; executes when that has ended. */
+  following: StartedBatch | null = null;
+  /** Whether it may be given a batch: it executes nothing, or is about to end what it executes. */
+  open = true;
   /** Id given to a staged plan, for the start that follows. */
   reservedId: ExecutionId | null = null;
-  /** When to look again at a lane that was left idle although work waits. */
+  /** When to look again at an open lane that was given nothing although work waits. */
   lookAgainUs: number = Number.POSITIVE_INFINITY;
   /** Device time that expected arrivals need in each unit of time. */
   load = 0;
@@ -42,15 +55,17 @@ export class Lane {
   spillAtUs: number = Number.NEGATIVE_INFINITY;
   #historyNext = 0;
 
-  constructor(name: string, kind: LaneKind, slot: number) {
+  constructor(name: string, kind: LaneKind, slot: number, handoverUs: number) {
     this.name = name;
     this.kind = kind;
     this.slot = slot;
+    this.handoverUs = handoverUs;
   }
 
-  /** When it can start another batch, as predicted. */
+  /** When it can be given another batch, as predicted. */
   freeAtUs(nowUs: number): number {
-    return this.running === null ? nowUs : Math.max(nowUs, this.running.predictedEndUs);
+    if (this.running === null) return nowUs;
+    return Math.max(nowUs, this.running.predictedEndUs) + Math.round(this.following?.predictedUs ?? 0);
   }
 
   remember(past: PastExecution): void {

@@ -24,10 +24,10 @@ export class Registry {
     return this.#lanesByName.get(name);
   }
 
-  addLane(name: string, kind: LaneKind): void {
+  addLane(name: string, kind: LaneKind, handoverUs: number): void {
     let slot = 0;
     while (this.lanes.some((lane) => lane.slot === slot)) slot += 1;
-    const lane = new Lane(name, kind, slot);
+    const lane = new Lane(name, kind, slot, handoverUs);
     this.#lanesByName.set(name, lane);
     if (kind === "device") this.lanes.splice(this.deviceLaneCount++, 0, lane);
     else this.lanes.push(lane);

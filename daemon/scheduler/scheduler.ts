@@ -1,5 +1,5 @@
 import { explainWait } from "./explain.ts";
-import type { Lane } from "./lane.ts";
+import type { Lane, StartedBatch } from "./lane.ts";
 import { type Choice, Planner } from "./planner.ts";
 import { Queues } from "./queues.ts";
 import { Registry } from "./registry.ts";
@@ -34,7 +34,7 @@ export class CentralScheduler implements Scheduler {
   readonly #triage: Triage;
   #effects: SchedulerEffect[] = [];
   #nextExecution: ExecutionId = 1;
-  #freeLanes = 0;
+  #openLanes = 0;
   #armedUs: number = NEVER;
 
   constructor(options: SchedulerOptions) {
@@ -51,7 +51,8 @@ export class CentralScheduler implements Scheduler {
     if (nowUs >= this.#armedUs) this.#armedUs = NEVER;
     if (nowUs >= this.#registry.urgency.firstKey()) this.#triage.sweep(nowUs, nowUs);
     this.#triage.expire(nowUs);
-    if (this.#freeLanes > 0 && this.#queues.count > 0) this.#dispatch(nowUs);
+    if (this.#options.handoverUs > 0) this.#openDue(nowUs);
+    if (this.#openLanes > 0 && this.#queues.count > 0) this.#dispatch(nowUs);
     if (this.#options.gatherUs > 0) this.#stageDue(nowUs);
     this.#arm(nowUs);
     if (this.#effects.length === 0) return NO_EFFECTS;
@@ -89,8 +90,9 @@ export class CentralScheduler implements Scheduler {
         break;
       case "lane-up":
         this.#laneDown(event.lane, nowUs);
-        this.#registry.addLane(event.lane, event.kind);
-        this.#freeLanes += 1;
+        // A replica that waits for its next batch leaves its core to others; a device is idle then.
+        this.#registry.addLane(event.lane, event.kind, event.kind === "device" ? this.#options.handoverUs : 0);
+        this.#openLanes += 1;
         break;
       case "lane-down":
         this.#laneDown(event.lane, nowUs);
@@ -146,7 +148,7 @@ export class CentralScheduler implements Scheduler {
     const lane = this.#registry.lane(laneName);
     const running = lane?.running;
     if (lane === undefined || running === null || running === undefined || running.plan.execution !== execution) return;
-    const { plan, requests, startUs, predictedEndUs } = running;
+    const { plan, requests, startUs, predictedUs } = running;
     const group = requests[0]!.group;
     if (ok && us !== null) {
       group.plans[lane.slot]?.table.observe(plan.bucket, us);
@@ -155,15 +157,18 @@ export class CentralScheduler implements Scheduler {
     for (const request of requests) {
       if (request.deadlineUs !== NEVER) group.model.fairness.count(!ok || nowUs > request.deadlineUs);
     }
-    lane.remember({ model: plan.model, startUs, endUs: nowUs, predictedUs: predictedEndUs - startUs });
+    lane.remember({ model: plan.model, startUs, endUs: nowUs, predictedUs: Math.round(predictedUs) });
+    const { following } = lane;
     lane.running = null;
-    this.#freeLanes += 1;
+    lane.following = null;
+    if (following !== null) this.#run(lane, following, nowUs, nowUs);
+    else this.#open(lane);
   }
 
   #laneDown(name: string, nowUs: number): void {
     const lane = this.#registry.lane(name);
     if (lane === undefined) return;
-    if (lane.running === null) this.#freeLanes -= 1;
+    if (lane.open) this.#openLanes -= 1;
     this.#registry.removeLane(lane);
     for (const model of lane.loaded.keys()) this.#settle(model, nowUs);
   }
@@ -180,16 +185,30 @@ export class CentralScheduler implements Scheduler {
     if (model !== undefined) this.#triage.settle(model, nowUs);
   }
 
-  /** Starts what should run on each free lane, until none has anything to start. */
-  #dispatch(nowUs: number): void {
+  #open(lane: Lane): void {
+    if (!lane.open) this.#openLanes += 1;
+    lane.open = true;
+  }
+
+  /** Opens lanes that are about to end what they execute. */
+  #openDue(nowUs: number): void {
     for (const lane of this.#registry.lanes) {
-      if (lane.running !== null) continue;
-      lane.lookAgainUs = NEVER;
-      const choice = this.#planner.choose(lane, nowUs, this.#queues.bestEffortCount > 0);
-      if (choice === null) continue;
-      if (choice.type === "wait") lane.lookAgainUs = Math.max(choice.lookAgainUs, nowUs + 1);
-      else this.#start(lane, choice, nowUs);
+      if (lane.running !== null && lane.following === null && lane.running.openAtUs <= nowUs) this.#open(lane);
     }
+  }
+
+  /** Starts what should run on each open lane: first on those that are idle, which can run it sooner. */
+  #dispatch(nowUs: number): void {
+    for (const lane of this.#registry.lanes) if (lane.open && lane.running === null) this.#decide(lane, nowUs);
+    for (const lane of this.#registry.lanes) if (lane.open && lane.running !== null) this.#decide(lane, nowUs);
+  }
+
+  #decide(lane: Lane, nowUs: number): void {
+    lane.lookAgainUs = NEVER;
+    const choice = this.#planner.choose(lane, lane.freeAtUs(nowUs), this.#queues.bestEffortCount > 0);
+    if (choice === null) return;
+    if (choice.type === "wait") lane.lookAgainUs = Math.max(choice.lookAgainUs, nowUs + 1);
+    else this.#start(lane, choice, nowUs);
   }
 
   #start(lane: Lane, choice: Choice & { type: "start" }, nowUs: number): void {
@@ -199,20 +218,30 @@ export class CentralScheduler implements Scheduler {
     for (const request of choice.members) this.#queues.remove(request);
     const { us } = choice.plan.table;
     const predictedUs = us[choice.items]!;
-    lane.running = {
-      plan,
-      requests: choice.members,
-      startUs: nowUs,
-      predictedEndUs: nowUs + Math.round(predictedUs),
-      stageAtUs: this.#options.gatherUs > 0 ? nowUs + Math.round(predictedUs) - this.#options.gatherUs : NEVER,
-    };
-    this.#freeLanes -= 1;
+    const batch = { plan, requests: choice.members, predictedUs };
+    if (lane.running === null) this.#run(lane, batch, nowUs, nowUs + lane.handoverUs);
+    else lane.following = batch;
+    lane.open = false;
+    this.#openLanes -= 1;
     this.#charge(choice, predictedUs);
     this.#effects.push({ type: "start", plan });
     let busyUntilUs = nowUs;
-    for (const { running } of this.#registry.lanes)
-      busyUntilUs = Math.max(busyUntilUs, running?.predictedEndUs ?? nowUs);
+    for (const other of this.#registry.lanes) busyUntilUs = Math.max(busyUntilUs, other.freeAtUs(nowUs));
     this.#triage.sweep(busyUntilUs, nowUs);
+  }
+
+  /** @param executesAtUs when the lane is expected to execute it */
+  #run(lane: Lane, batch: StartedBatch, nowUs: number, executesAtUs: number): void {
+    const { gatherUs } = this.#options;
+    const predictedEndUs = executesAtUs + Math.round(batch.predictedUs);
+    const openAtUs = predictedEndUs - lane.handoverUs;
+    lane.running = {
+      ...batch,
+      startUs: nowUs,
+      predictedEndUs,
+      stageAtUs: gatherUs > 0 ? openAtUs - gatherUs : NEVER,
+      openAtUs: lane.handoverUs > 0 ? openAtUs : NEVER,
+    };
   }
 
   #charge(choice: Choice & { type: "start" }, predictedUs: number): void {
@@ -248,11 +277,8 @@ export class CentralScheduler implements Scheduler {
     for (const lane of this.#registry.lanes) {
       if (lane.running === null || lane.running.stageAtUs > nowUs) continue;
       lane.running.stageAtUs = NEVER;
-      const choice = this.#planner.choose(
-        lane,
-        Math.max(nowUs, lane.running.predictedEndUs),
-        this.#queues.bestEffortCount > 0,
-      );
+      if (lane.following !== null) continue;
+      const choice = this.#planner.choose(lane, lane.freeAtUs(nowUs), this.#queues.bestEffortCount > 0);
       if (choice?.type === "start") this.#effects.push({ type: "stage", plan: this.#batchPlan(lane, choice) });
     }
   }
@@ -261,10 +287,10 @@ export class CentralScheduler implements Scheduler {
   #arm(nowUs: number): void {
     let atUs = Math.min(this.#registry.urgency.firstKey(), this.#queues.expiries.nextUs());
     for (const lane of this.#registry.lanes) {
-      // A free lane looks again only while something is queued: nothing else would move that time on.
-      const idleUs = this.#queues.count > 0 ? lane.lookAgainUs : NEVER;
-      const laneUs = lane.running === null ? idleUs : lane.running.stageAtUs;
-      if (laneUs < atUs) atUs = laneUs;
+      // An open lane looks again only while something is queued: nothing else would move that time on.
+      if (lane.open && this.#queues.count > 0) atUs = Math.min(atUs, lane.lookAgainUs);
+      if (lane.running === null || lane.following !== null) continue;
+      atUs = Math.min(atUs, lane.running.stageAtUs, lane.open ? NEVER : lane.running.openAtUs);
     }
     if (atUs >= this.#armedUs) return;
     this.#armedUs = Math.max(Math.ceil(atUs), nowUs);

@@ -161,7 +161,7 @@ export interface BatchPlan {
 export type SchedulerEffect =
   /** Provisional: the lane's next batch will probably be this one; gather it now. `start` confirms, changes or ignores it. */
   | { readonly type: "stage"; readonly plan: BatchPlan }
-  /** Execute now; the lane is free. */
+  /** Execute now, or, where the lane still executes another batch, right after that one. */
   | { readonly type: "start"; readonly plan: BatchPlan }
   | { readonly type: "shed"; readonly id: RequestId; readonly cause: ShedCause; readonly detail: ShedDetail }
   /** The request will miss its (implicit) deadline and goes on as best-effort work. */
@@ -178,8 +178,14 @@ export interface SchedulerOptions {
   readonly tenantWeights: Readonly<Record<string, number>>;
   /** Share of device time in 0..1 that a tenant's queued work with deadlines gets even in overload; 0 for those not named. */
   readonly tenantMinShares?: Readonly<Record<string, number>>;
-  /** Time from `stage` to a gathered batch; stages come this long before the predicted end. */
+  /** Time from `stage` to a gathered batch; stages come this long before the lane is expected to take its next batch. */
   readonly gatherUs: number;
+  /**
+   * Time from the end of an execution on a device until a batch that is started when the end is known executes there. The next
+   * batch may start this long before the predicted end, behind the one that executes, so that the device does not
+   * wait for it; 0: only when the lane is free.
+   */
+  readonly handoverUs: number;
 }
 
 /** The port through which the engine drives a scheduler; comparison policies in `bench/` implement it too. */

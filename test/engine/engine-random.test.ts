@@ -142,6 +142,8 @@ class Storm {
 const SCHEDULERS: Readonly<Record<string, () => Scheduler>> = {
   "a plain scheduler": () => new EdfScheduler(),
   "the daemon's scheduler": () => createScheduler({ gatherUs: 200 }),
+  "the daemon's scheduler and batches that follow each other": () =>
+    createScheduler({ gatherUs: 200, handoverUs: 500 }),
 };
 
 for (const [name, create] of Object.entries(SCHEDULERS)) {
@@ -181,7 +183,7 @@ test("the decision log of such a storm holds nothing impossible", () => {
     const models = MODELS.map((name) => ({ name, max_batch: 4, slo_ms: 20 }));
     writeFileSync(scenario, JSON.stringify({ name: "storm", measure_s: 1, models }));
     for (let seed = 1; seed <= 20; seed++) {
-      const storm = new Storm(seed, createScheduler());
+      const storm = new Storm(seed, createScheduler({ handoverUs: seed % 2 === 0 ? 500 : 0 }));
       for (let i = 0; i < STEPS; i++) storm.step();
       storm.settle();
       storm.log.flush();

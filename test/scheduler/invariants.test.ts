@@ -42,6 +42,7 @@ class Run {
       tenantWeights: this.#chance(0.5) ? {} : { gold: 5, lead: 0.2 },
       tenantMinShares,
       gatherUs: this.#chance(0.5) ? 0 : 300,
+      handoverUs: this.#chance(0.5) ? 0 : this.#int(1, 5000),
       checkOrder: Object.keys(tenantMinShares).length === 0,
       durationUs: (plan) => plan.steps[0]!.predictedUs * (1 + this.#noise * (2 * this.#random() - 1)),
     });

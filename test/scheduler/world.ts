@@ -36,7 +36,10 @@ export interface WorldLane {
   readonly kind: LaneKind;
   readonly loaded: Map<string, ShapeProfiles>;
   executing: BatchPlan | null;
+  /** Started while another executes. */
+  following: BatchPlan | null;
   startUs: number;
+  predictedEndUs: number;
   endUs: number;
   busyUs: number;
 }
@@ -86,14 +89,26 @@ export class World {
   // What happens.
 
   lane(name: string, kind: LaneKind = "device"): void {
-    this.lanes.set(name, { name, kind, loaded: new Map(), executing: null, startUs: 0, endUs: NEVER, busyUs: 0 });
+    this.lanes.set(name, {
+      name,
+      kind,
+      loaded: new Map(),
+      executing: null,
+      following: null,
+      startUs: 0,
+      predictedEndUs: NEVER,
+      endUs: NEVER,
+      busyUs: 0,
+    });
     this.step({ type: "lane-up", lane: name, kind });
   }
 
   laneDown(name: string): void {
     const lane = this.lanes.get(name)!;
     this.lanes.delete(name);
-    for (const id of lane.executing?.ids ?? []) this.requests.get(id)!.state = "lost";
+    for (const plan of [lane.executing, lane.following]) {
+      for (const id of plan?.ids ?? []) this.requests.get(id)!.state = "lost";
+    }
     this.step({ type: "lane-down", lane: name });
   }
 
@@ -209,6 +224,9 @@ export class World {
       request.endUs = this.nowUs;
     }
     const us = this.nowUs - lane.startUs;
+    const { following } = lane;
+    lane.following = null;
+    if (following !== null) this.#execute(lane, following, 0);
     this.step({ type: "end", lane: lane.name, execution: plan.execution, us, ok: true });
   }
 
@@ -256,20 +274,32 @@ export class World {
   #start(plan: BatchPlan): void {
     this.#checkPlan(plan);
     const lane = this.lanes.get(plan.lane)!;
-    assert.equal(lane.executing, null, `lane ${plan.lane} is busy`);
     for (const id of plan.ids) {
       const request = this.requests.get(id)!;
       request.state = "executing";
-      request.startUs = this.nowUs;
       request.plan = plan;
       this.#queued.delete(request);
     }
     if (this.#options.checkOrder ?? true) this.#checkOrder(plan);
+    this.started.push(plan);
+    if (lane.executing === null) {
+      this.#execute(lane, plan, lane.kind === "device" ? (this.#options.handoverUs ?? 0) : 0);
+      return;
+    }
+    assert.ok((this.#options.handoverUs ?? 0) > 0 && lane.kind === "device", `lane ${plan.lane} is busy`);
+    assert.equal(lane.following, null, `lane ${plan.lane} has its next batch`);
+    assert.ok(this.nowUs >= lane.predictedEndUs - this.#options.handoverUs!, `lane ${plan.lane} is far from its end`);
+    lane.following = plan;
+  }
+
+  /** A device that was idle executes what it is given only after the hand-over. */
+  #execute(lane: WorldLane, plan: BatchPlan, handoverUs: number): void {
+    for (const id of plan.ids) this.requests.get(id)!.startUs = this.nowUs;
     lane.executing = plan;
     lane.startUs = this.nowUs;
+    lane.predictedEndUs = this.nowUs + handoverUs + plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
     const us = this.#options.durationUs?.(plan) ?? plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
-    lane.endUs = this.nowUs + Math.max(1, Math.round(us));
-    this.started.push(plan);
+    lane.endUs = this.nowUs + handoverUs + Math.max(1, Math.round(us));
   }
 
   #checkPlan(plan: BatchPlan): void {
@@ -355,7 +385,9 @@ export class World {
   /** Requests that have not ended. */
   openCount(): number {
     let executing = 0;
-    for (const lane of this.lanes.values()) executing += lane.executing?.ids.length ?? 0;
+    for (const lane of this.lanes.values()) {
+      executing += (lane.executing?.ids.length ?? 0) + (lane.following?.ids.length ?? 0);
+    }
     return this.#queued.size + executing;
   }
 }

@@ -43,6 +43,7 @@ const RICH = smallScenarioJson({
   noise: 0.1,
   profile_error: 0.1,
   gather_ms: 0.2,
+  handover_ms: 0.4,
 });
 
 test("simulated runs of every policy pass, and the goodput recomputed from the log is the simulator's", () => {
@@ -131,6 +132,17 @@ const CORRUPTIONS: Readonly<Record<string, readonly [ProblemKind, (lines: Line[]
     (lines) => {
       lines.splice(lines.indexOf(first(lines, "end")), 1);
     },
+  ],
+  "a batch chosen before its requests arrive": [
+    "time",
+    (lines) => {
+      const start = first(lines, "start", ({ model }) => model === "steps");
+      Object.assign(start, { chosen: first(lines, "arrive", ({ id }) => id === start.ids[0]).t - 1 });
+    },
+  ],
+  "a batch chosen after its start": [
+    "time",
+    (lines) => Object.assign(first(lines, "start"), { chosen: first(lines, "start").t + 1 }),
   ],
   "a request executed twice": [
     "repeat",

@@ -35,6 +35,7 @@ const RICH = smallScenario({
   profile_error: 0.1,
   fairness: true,
   gather_ms: 0.2,
+  handover_ms: 0.4,
   best_effort_share_min: 0.05,
 });
 
@@ -190,6 +191,28 @@ test("gathering delays a batch that was not staged", () => {
   ];
   const { latency_ms } = run(smallScenario({ models, best_effort: [], gather_ms: 0.7 })).result.total;
   assert.equal(latency_ms.max, 5.7);
+});
+
+test("a device stays idle before a batch, unless that was started while it executed the one before", () => {
+  const models = [
+    {
+      name: "m",
+      max_batch: 1,
+      slo_ms: 50,
+      profile: { alpha_ms: 0, beta_ms: 5 },
+      arrivals: { process: "uniform", rate_per_s: 10 },
+    },
+  ];
+  const handover = { handover_ms: 0.5, gather_ms: 0 };
+  assert.equal(run(smallScenario({ ...handover, models, best_effort: [] })).result.total.latency_ms.max, 5.5);
+  const executionsPerS = (handoverUs: number): number => {
+    const best_effort = [{ model: "m", backlog: "infinite" }];
+    const scheduler = (options: SchedulerOptions): Scheduler => createScheduler({ ...options, handoverUs });
+    const { result } = run(smallScenario({ ...handover, models, best_effort }), { scheduler });
+    return Math.round(result.devices.gpu0!.executions / result.measured_s);
+  };
+  assert.equal(executionsPerS(0), 182);
+  assert.equal(executionsPerS(500), 200);
 });
 
 test("a scenario without profiles cannot be simulated, and the error says where", () => {

@@ -55,10 +55,10 @@ export class EngineRig {
     this.engine.loaded("gpu0", "m", { "": linearProfile(4) });
   }
 
-  submit(overrides: Partial<InferenceRequest> = {}): RequestId {
+  readonly submit = (overrides: Partial<InferenceRequest> = {}): RequestId => {
     return this.engine.submit(request(overrides), (outcome, { id }) => {
       if (this.outcomes.has(id)) throw new Error(`request ${id} was answered twice`);
       this.outcomes.set(id, outcome);
     });
-  }
+  };
 }

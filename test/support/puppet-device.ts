@@ -16,6 +16,8 @@ export class PuppetDevice implements Device {
   readonly kind: LaneKind;
   /** What it is executing. */
   running: Execution | null = null;
+  /** What it was given meanwhile. */
+  following: Execution | null = null;
   /** The batch staged last. */
   staged: Execution | null = null;
   readonly started: Execution[] = [];
@@ -37,8 +39,9 @@ export class PuppetDevice implements Device {
   }
 
   start(execution: Execution): void {
-    if (this.running !== null) throw new Error(`lane '${this.lane}' was told to start a batch while it runs another`);
-    this.running = execution;
+    if (this.following !== null) throw new Error(`lane '${this.lane}' was told to start a third batch`);
+    if (this.running === null) this.running = execution;
+    else this.following = execution;
     this.started.push(execution);
   }
 
@@ -66,13 +69,15 @@ export class PuppetDevice implements Device {
   /** The lane dies, with what it runs. */
   die(reason: string): void {
     this.running = null;
+    this.following = null;
     this.#events!.lost(this.lane, reason);
   }
 
   #take(): Execution {
     if (this.running === null) throw new Error(`lane '${this.lane}' runs nothing`);
     const execution = this.running;
-    this.running = null;
+    this.running = this.following;
+    this.following = null;
     return execution;
   }
 }
