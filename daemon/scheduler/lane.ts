@@ -4,6 +4,14 @@ import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts
 /** Executions that a lane remembers. */
 export const HISTORY_MAX = 128;
 
+/**
+ * The hand-over is taken to be what this share of those observed does not exceed: a device that waits costs several times what it
+ * costs to choose its next batch that much too early.
+ */
+const HANDOVER_QUANTILE = 0.75;
+/** How far one observation moves it, as a part of the longest one. */
+const HANDOVER_STEP = 0.02;
+
 /** A batch that was given to a lane. */
 export interface StartedBatch {
   readonly plan: BatchPlan;
@@ -14,6 +22,8 @@ export interface StartedBatch {
 /** An execution on a lane. */
 export interface Running extends StartedBatch {
   readonly startUs: number;
+  /** Whether the lane had nothing to do when it was given this. */
+  readonly fromIdle: boolean;
   readonly predictedEndUs: number;
   /** When its successor is to be staged; Infinity once it has been, or where there is no staging. */
   stageAtUs: number;
@@ -34,8 +44,9 @@ export class Lane {
   readonly kind: LaneKind;
   /** Index into `Group.plans`. */
   readonly slot: number;
-  /** Time until it executes what it is given while it is idle. */
-  readonly handoverUs: number;
+  /** Time from the end of an execution until one that is started then executes, as observed; at most what the options say. */
+  handoverUs: number;
+  readonly #handoverMaxUs: number;
   readonly loaded: Map<string, ShapeProfiles> = new Map();
   readonly history: PastExecution[] = [];
   running: Running | null = null;
@@ -55,17 +66,25 @@ export class Lane {
   spillAtUs: number = Number.NEGATIVE_INFINITY;
   #historyNext = 0;
 
-  constructor(name: string, kind: LaneKind, slot: number, handoverUs: number) {
+  constructor(name: string, kind: LaneKind, slot: number, handoverMaxUs: number) {
     this.name = name;
     this.kind = kind;
     this.slot = slot;
-    this.handoverUs = handoverUs;
+    this.handoverUs = handoverMaxUs;
+    this.#handoverMaxUs = handoverMaxUs;
   }
 
   /** When it can be given another batch, as predicted. */
   freeAtUs(nowUs: number): number {
     if (this.running === null) return nowUs;
     return Math.max(nowUs, this.running.predictedEndUs) + Math.round(this.following?.predictedUs ?? 0);
+  }
+
+  /** An execution that found the lane idle took this much longer than the device needed for it. */
+  observeHandover(us: number): void {
+    const step = this.#handoverMaxUs * HANDOVER_STEP;
+    const moved = this.handoverUs + step * (us > this.handoverUs ? HANDOVER_QUANTILE : HANDOVER_QUANTILE - 1);
+    this.handoverUs = Math.round(Math.min(Math.max(moved, step), this.#handoverMaxUs));
   }
 
   remember(past: PastExecution): void {

@@ -151,7 +151,9 @@ export class Planner {
     let sacrificed = NONE;
     if (skip > 0) {
       const given: QueuedRequest[] = [];
+      // A request is given up as a whole; one that is too large for this lane can't be what is started in its place.
       for (let items = 0; items < skip && at < queue.length - 1; at++) {
+        if (queue.at(at + 1).items > plan.table.cap) break;
         given.push(queue.at(at));
         items += queue.at(at).items;
       }

@@ -24,10 +24,10 @@ export class Registry {
     return this.#lanesByName.get(name);
   }
 
-  addLane(name: string, kind: LaneKind, handoverUs: number): void {
+  addLane(name: string, kind: LaneKind, handoverMaxUs: number): void {
     let slot = 0;
     while (this.lanes.some((lane) => lane.slot === slot)) slot += 1;
-    const lane = new Lane(name, kind, slot, handoverUs);
+    const lane = new Lane(name, kind, slot, handoverMaxUs);
     this.#lanesByName.set(name, lane);
     if (kind === "device") this.lanes.splice(this.deviceLaneCount++, 0, lane);
     else this.lanes.push(lane);

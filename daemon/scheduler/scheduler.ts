@@ -148,11 +148,12 @@ export class CentralScheduler implements Scheduler {
     const lane = this.#registry.lane(laneName);
     const running = lane?.running;
     if (lane === undefined || running === null || running === undefined || running.plan.execution !== execution) return;
-    const { plan, requests, startUs, predictedUs } = running;
+    const { plan, requests, startUs, fromIdle, predictedUs } = running;
     const group = requests[0]!.group;
     if (ok && us !== null) {
       group.plans[lane.slot]?.table.observe(plan.bucket, us);
       this.#queues.headChanged(group);
+      if (fromIdle) lane.observeHandover(nowUs - startUs - us);
     }
     for (const request of requests) {
       if (request.deadlineUs !== NEVER) group.model.fairness.count(!ok || nowUs > request.deadlineUs);
@@ -161,7 +162,7 @@ export class CentralScheduler implements Scheduler {
     const { following } = lane;
     lane.running = null;
     lane.following = null;
-    if (following !== null) this.#run(lane, following, nowUs, nowUs);
+    if (following !== null) this.#run(lane, following, nowUs, false);
     else this.#open(lane);
   }
 
@@ -219,7 +220,7 @@ export class CentralScheduler implements Scheduler {
     const { us } = choice.plan.table;
     const predictedUs = us[choice.items]!;
     const batch = { plan, requests: choice.members, predictedUs };
-    if (lane.running === null) this.#run(lane, batch, nowUs, nowUs + lane.handoverUs);
+    if (lane.running === null) this.#run(lane, batch, nowUs, true);
     else lane.following = batch;
     lane.open = false;
     this.#openLanes -= 1;
@@ -230,14 +231,14 @@ export class CentralScheduler implements Scheduler {
     this.#triage.sweep(busyUntilUs, nowUs);
   }
 
-  /** @param executesAtUs when the lane is expected to execute it */
-  #run(lane: Lane, batch: StartedBatch, nowUs: number, executesAtUs: number): void {
+  #run(lane: Lane, batch: StartedBatch, nowUs: number, fromIdle: boolean): void {
     const { gatherUs } = this.#options;
-    const predictedEndUs = executesAtUs + Math.round(batch.predictedUs);
+    const predictedEndUs = nowUs + (fromIdle ? lane.handoverUs : 0) + Math.round(batch.predictedUs);
     const openAtUs = predictedEndUs - lane.handoverUs;
     lane.running = {
       ...batch,
       startUs: nowUs,
+      fromIdle,
       predictedEndUs,
       stageAtUs: gatherUs > 0 ? openAtUs - gatherUs : NEVER,
       openAtUs: lane.handoverUs > 0 ? openAtUs : NEVER,

@@ -181,9 +181,9 @@ export interface SchedulerOptions {
   /** Time from `stage` to a gathered batch; stages come this long before the lane is expected to take its next batch. */
   readonly gatherUs: number;
   /**
-   * Time from the end of an execution on a device until a batch that is started when the end is known executes there. The next
-   * batch may start this long before the predicted end, behind the one that executes, so that the device does not
-   * wait for it; 0: only when the lane is free.
+   * Longest time from the end of an execution on a device until a batch that is started when the end is known executes there;
+   * how long it really is is learnt. The next batch may start that long before the predicted end, behind the one that
+   * executes, so that the device does not wait for it; 0: only when the lane is free.
    */
   readonly handoverUs: number;
 }

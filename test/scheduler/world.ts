@@ -39,6 +39,8 @@ export interface WorldLane {
   /** Started while another executes. */
   following: BatchPlan | null;
   startUs: number;
+  /** When the execution began: after the start where the device was idle. */
+  executesUs: number;
   predictedEndUs: number;
   endUs: number;
   busyUs: number;
@@ -47,6 +49,8 @@ export interface WorldLane {
 export interface WorldOptions extends Partial<SchedulerOptions> {
   /** How long a batch really takes; as predicted by default. */
   readonly durationUs?: (plan: BatchPlan) => number;
+  /** How long a device that was idle really waits before it executes; `handoverUs` by default. */
+  readonly idleUs?: number;
   /** Off where tenants with guaranteed shares may overtake. */
   readonly checkOrder?: boolean;
 }
@@ -81,7 +85,7 @@ export class World {
   #wakesAtOnce = 0;
 
   constructor(options: WorldOptions = {}) {
-    const { durationUs: _, checkOrder: __, ...rest } = options;
+    const { durationUs: _, idleUs: __, checkOrder: ___, ...rest } = options;
     this.#options = options;
     this.scheduler = createScheduler(rest);
   }
@@ -96,6 +100,7 @@ export class World {
       executing: null,
       following: null,
       startUs: 0,
+      executesUs: 0,
       predictedEndUs: NEVER,
       endUs: NEVER,
       busyUs: 0,
@@ -223,7 +228,7 @@ export class World {
       request.state = "answered";
       request.endUs = this.nowUs;
     }
-    const us = this.nowUs - lane.startUs;
+    const us = this.nowUs - lane.executesUs;
     const { following } = lane;
     lane.following = null;
     if (following !== null) this.#execute(lane, following, 0);
@@ -283,7 +288,7 @@ export class World {
     if (this.#options.checkOrder ?? true) this.#checkOrder(plan);
     this.started.push(plan);
     if (lane.executing === null) {
-      this.#execute(lane, plan, lane.kind === "device" ? (this.#options.handoverUs ?? 0) : 0);
+      this.#execute(lane, plan, lane.kind === "device" ? (this.#options.idleUs ?? this.#options.handoverUs ?? 0) : 0);
       return;
     }
     assert.ok((this.#options.handoverUs ?? 0) > 0 && lane.kind === "device", `lane ${plan.lane} is busy`);
@@ -297,6 +302,7 @@ export class World {
     for (const id of plan.ids) this.requests.get(id)!.startUs = this.nowUs;
     lane.executing = plan;
     lane.startUs = this.nowUs;
+    lane.executesUs = this.nowUs + handoverUs;
     lane.predictedEndUs = this.nowUs + handoverUs + plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
     const us = this.#options.durationUs?.(plan) ?? plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
     lane.endUs = this.nowUs + handoverUs + Math.max(1, Math.round(us));
