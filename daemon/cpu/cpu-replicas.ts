@@ -1,6 +1,6 @@
 /** CPU replicas as the daemon keeps them: one process with a pool of threads for each model, every replica a lane. */
 import { createRequire } from "node:module";
-import { Arena, OutOfArenaMemory } from "../device/arena.ts";
+import { type Arena, OutOfArenaMemory, openArenaIfPossible } from "../device/arena.ts";
 import { Backoff } from "../device/backoff.ts";
 import { cpuName } from "../device/choose-device.ts";
 import { HANG_LIMITS, type HangLimits } from "../device/hang-limits.ts";
@@ -212,7 +212,7 @@ export class CpuReplicas implements ReplicaPool {
   async #start(): Promise<LaneHost> {
     if (this.#closed) throw new LoadError("closed", "the CPU replicas were closed");
     if (this.#host !== null) return this.#host;
-    this.#arena ??= Arena.open();
+    this.#arena ??= openArenaIfPossible("CPU replicas", (text) => this.#options.events.log("warn", text));
     const events: HostEvents = {
       lost: (reason) => this.#lost(reason),
       output: (line) => this.#options.events.log("info", `CPU replicas: ${line}`),

@@ -35,10 +35,14 @@ export class Arena {
     this.#bytesMax = bytesMax;
   }
 
-  /** Opens an arena with the first of these backings that works, or returns null where memory cannot be shared. */
-  static open(backings: readonly ArenaBacking[] = ["memfd", "shm"], bytesMax: number = Infinity): Arena | null {
+  /**
+   * Opens an arena with the first of these backings that works.
+   *
+   * @throws with the reasons where none does
+   */
+  static open(backings: readonly ArenaBacking[] = ["memfd", "shm"], bytesMax: number = Infinity): Arena {
     const posix = loadPosix();
-    if (posix === null) return null;
+    const problems: string[] = [];
     for (const backing of backings) {
       try {
         const fd = backing === "memfd" ? posix.memfdCreate("slackline-arena") : openSharedFile();
@@ -48,11 +52,11 @@ export class Arena {
         mapRegion(fd, trial);
         arena.free(trial);
         return arena;
-      } catch {
-        // The next backing is tried.
+      } catch (error) {
+        problems.push(`${backing}: ${error instanceof Error ? error.message : String(error)}`);
       }
     }
-    return null;
+    throw new Error(problems.join("; "));
   }
 
   get reservedBytes(): number {
@@ -95,6 +99,20 @@ export class Arena {
   }
 }
 
+/** An arena, or null where memory cannot be shared: `warn` is then told why, and what that means for `whose` models. */
+export function openArenaIfPossible(whose: string, warn: (message: string) => void, bytesMax?: number): Arena | null {
+  try {
+    return Arena.open(undefined, bytesMax);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    warn(
+      `${whose}: memory cannot be shared with a process of its own (${reason}). Models execute in threads of the daemon: ` +
+        "tensors are copied to them, and a crash in the runtime ends the daemon",
+    );
+    return null;
+  }
+}
+
 interface Mapping {
   readonly address: bigint;
   readonly bytes: number;
@@ -103,7 +121,7 @@ interface Mapping {
 const mappings = new WeakMap<ArrayBuffer, Mapping>();
 
 const unmapWhenUnreachable = new FinalizationRegistry<Mapping>(({ address, bytes }) => {
-  loadPosix()?.unmap(address, bytes);
+  loadPosix().unmap(address, bytes);
 });
 
 /**
@@ -111,9 +129,7 @@ const unmapWhenUnreachable = new FinalizationRegistry<Mapping>(({ address, bytes
  * on it included: memory is never unmapped under a reader, be it script or native code that was handed a view.
  */
 export function mapRegion(fd: number, region: Region): ArrayBuffer {
-  const posix = loadPosix();
-  if (posix === null) throw new Error("shared memory cannot be mapped on this platform");
-  const { address, buffer } = posix.map(fd, region.offset, region.bytes);
+  const { address, buffer } = loadPosix().map(fd, region.offset, region.bytes);
   const mapping = { address, bytes: region.bytes };
   unmapWhenUnreachable.register(buffer, mapping, buffer);
   mappings.set(buffer, mapping);
@@ -126,7 +142,7 @@ export function unmapNow(buffer: ArrayBuffer): void {
   if (mapping === undefined) return;
   mappings.delete(buffer);
   unmapWhenUnreachable.unregister(buffer);
-  loadPosix()?.unmap(mapping.address, mapping.bytes);
+  loadPosix().unmap(mapping.address, mapping.bytes);
 }
 
 function openSharedFile(): number {

@@ -5,7 +5,7 @@
 import { createRequire } from "node:module";
 import type { ModelVersion } from "../repository/model.ts";
 import type { Profile, ProfilePoint, ShapeProfiles } from "../scheduler/types.ts";
-import { Arena, type ArenaBacking, OutOfArenaMemory } from "./arena.ts";
+import { Arena, OutOfArenaMemory, openArenaIfPossible } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
 import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
 import { LaneDevice } from "./lane-device.ts";
@@ -82,11 +82,12 @@ export class LaneProcess {
 
   /** Starts the lane's process; rejects where it does not come up. */
   static async start(options: LaneOptions): Promise<LaneProcess> {
-    const wanted = options.transport;
-    const backings: ArenaBacking[] = wanted === undefined ? ["memfd", "shm"] : wanted === "threads" ? [] : [wanted];
-    const arena = backings.length === 0 ? null : Arena.open(backings, options.arenaBytesMax);
-    if (arena === null && wanted !== undefined && wanted !== "threads") {
-      throw new Error(`memory cannot be shared by ${wanted} on this system`);
+    const { transport, arenaBytesMax } = options;
+    let arena: Arena | null = null;
+    if (transport === undefined) {
+      arena = openArenaIfPossible(`lane ${options.lane}`, (text) => options.events.log("warn", text), arenaBytesMax);
+    } else if (transport !== "threads") {
+      arena = Arena.open([transport], arenaBytesMax);
     }
     const lane = new LaneProcess(options, arena, arena?.backing ?? "threads");
     try {

@@ -23,17 +23,13 @@ export interface Posix {
   unmap(address: bigint, bytes: number): void;
 }
 
-let cached: Posix | null | undefined;
+let cached: Posix | undefined;
 
-/** The calls, or null where they cannot be had (another platform, or koffi does not load). */
-export function loadPosix(): Posix | null {
-  if (cached === undefined) {
-    try {
-      cached = process.platform === "linux" ? bind() : null;
-    } catch {
-      cached = null;
-    }
-  }
+/** @throws with the reason where the calls cannot be had (another platform, or koffi does not load) */
+export function loadPosix(): Posix {
+  if (process.platform !== "linux")
+    throw new Error(`shared memory is used on Linux only, and this is ${process.platform}`);
+  cached ??= bind();
   return cached;
 }
 

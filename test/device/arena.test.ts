@@ -15,7 +15,7 @@ const BACKINGS: readonly ArenaBacking[] = ["memfd", "shm"];
 describe("arena", { skip: process.platform !== "linux" }, () => {
   for (const backing of BACKINGS) {
     it(`shares what is written between mappings of a ${backing} region, and gives memory back`, () => {
-      const arena = Arena.open([backing])!;
+      const arena = Arena.open([backing]);
       const first = arena.reserve(10);
       const second = arena.reserve(3 * PAGE_BYTES);
       assert.deepEqual(
@@ -38,13 +38,13 @@ describe("arena", { skip: process.platform !== "linux" }, () => {
   }
 
   it("refuses more than its limit and more than there is, and stays as it was", () => {
-    const limited = Arena.open(["memfd"], 2 * PAGE_BYTES)!;
+    const limited = Arena.open(["memfd"], 2 * PAGE_BYTES);
     const region = limited.reserve(PAGE_BYTES);
     assert.throws(() => limited.reserve(2 * PAGE_BYTES), OutOfArenaMemory);
     limited.free(region);
     limited.reserve(2 * PAGE_BYTES);
     limited.close();
-    const unlimited = Arena.open(["memfd"])!;
+    const unlimited = Arena.open(["memfd"]);
     assert.throws(() => unlimited.reserve(2 ** 50), OutOfArenaMemory);
     assert.equal(unlimited.reservedBytes, 0);
     unlimited.close();
@@ -54,7 +54,7 @@ describe("arena", { skip: process.platform !== "linux" }, () => {
 describe("slots", () => {
   for (const shared of process.platform === "linux" ? [true, false] : [false]) {
     it(`are two, and more only when asked for (${shared ? "shared" : "own"} memory)`, () => {
-      const arena = shared ? Arena.open()! : null;
+      const arena = shared ? Arena.open() : null;
       const known = new Set<Region>();
       const pool = new SlotPool(arena, {
         added: (region) => known.add(region),

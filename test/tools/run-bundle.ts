@@ -10,13 +10,16 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { SlacklineClient, tensor } from "slackline-client";
+import type { DaemonStatus } from "../../daemon/status.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { temporaryFolder, writeModelFiles } from "../support/live-daemon.ts";
 
 const SIZE_BYTES_MAX = 60 * 2 ** 20;
 const READY_MS = 60_000;
 /** No PATH, no HOME: what a bare host's service manager might give. */
-const BARE = {};
+const BARE: NodeJS.ProcessEnv = {};
+/** Where these name a Vulkan driver and loader, the bundle is also run on that adapter, software or not. */
+const VULKAN_SETTINGS: readonly string[] = ["VK_ICD_FILENAMES", "LD_LIBRARY_PATH"];
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -29,17 +32,22 @@ function makeArchive(folder: string): string {
   return file;
 }
 
-/** Resolves to the gRPC port that the daemon says it is ready on. */
-function ready(child: ChildProcess): Promise<number> {
+interface Ports {
+  readonly grpc: number;
+  readonly http: number;
+}
+
+/** Resolves to the ports that the daemon says it is ready on. */
+function ready(child: ChildProcess): Promise<Ports> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`not ready after ${READY_MS / 1000} s`)), READY_MS);
     const lines: string[] = [];
     createInterface({ input: child.stdout! }).on("line", (line) => {
       lines.push(line);
-      const port = /^ready grpc=\S+:(\d+)/.exec(line)?.[1];
-      if (port === undefined) return;
+      const found = /^ready grpc=\S+:(\d+) http=\S+:(\d+)/.exec(line);
+      if (found === null) return;
       clearTimeout(timer);
-      resolve(Number(port));
+      resolve({ grpc: Number(found[1]), http: Number(found[2]) });
     });
     createInterface({ input: child.stderr! }).on("line", (line) => lines.push(line));
     child.once("error", reject);
@@ -53,14 +61,43 @@ async function stop(child: ChildProcess): Promise<number | null> {
   return await ended;
 }
 
+/**
+ * Whether all is in the bundle that devices need: providers are passed over for what this host lacks and not for a missing file, and
+ * lanes have processes of their own, with which they share memory.
+ */
+async function judgeStatus(httpPort: number, asked: string): Promise<void> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}/status`);
+  const { pid, device, lanes } = (await response.json()) as DaemonStatus;
+  for (const { provider, reason } of device.passed_over) {
+    assert.doesNotMatch(reason, /cannot find (module|package)|ERR_MODULE_NOT_FOUND/i, `${provider} is passed over`);
+  }
+  const tried = [...device.passed_over.map(({ provider }) => provider), device.provider];
+  const best = ["cuda", "webgpu", "cpu"];
+  assert.deepEqual(tried, asked === "auto" ? best.slice(0, best.indexOf(device.provider) + 1) : [asked]);
+  for (const lane of lanes) assert.notEqual(lane.pid, pid, `${lane.lane} has a process of its own`);
+  const executions = lanes.filter(({ kind }) => kind === "device").flatMap((lane) => Object.values(lane.executions));
+  assert.equal(
+    executions.reduce((sum, count) => sum + count, 0),
+    1,
+    "the device executed what was asked",
+  );
+}
+
 /** Starts a command of the bundle, asks the tiny model something, ends it. */
-async function serveAndAsk(command: string, args: readonly string[], cwd: string): Promise<void> {
-  const child = spawn(command, args, { cwd, env: BARE, stdio: ["ignore", "pipe", "pipe"] });
+async function serveAndAsk(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  { env = BARE, device = "auto" } = {},
+): Promise<void> {
+  const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   try {
-    const client = new SlacklineClient({ target: `127.0.0.1:${await ready(child)}` });
+    const ports = await ready(child);
+    const client = new SlacklineClient({ target: `127.0.0.1:${ports.grpc}` });
     const answer = await client.infer("add_one", { x: tensor.float32([1, 4], Float32Array.of(1, 2, 3, 4)) });
     assert.deepEqual([...answer.output("y", "FP32").data], [2, 3, 4, 5]);
     client.close();
+    await judgeStatus(ports.http, device);
   } finally {
     if (child.exitCode === null) assert.equal(await stop(child), 0);
   }
@@ -87,6 +124,15 @@ async function main(): Promise<void> {
     say("slackline serve: ready with an empty environment, answered, ended with 0");
     await serveAndAsk("./slackline", serving, folder);
     say("./slackline serve: the same from its own folder");
+
+    if (process.env.VK_ICD_FILENAMES !== undefined) {
+      const env = Object.fromEntries(VULKAN_SETTINGS.map((name) => [name, process.env[name]]));
+      // SwiftShader wants a folder of this kind.
+      const options = { env: { ...env, XDG_RUNTIME_DIR: temporary.dir }, device: "webgpu" };
+      const flags = ["--device", "webgpu", "--allow-software-gpu"];
+      await serveAndAsk(command("slackline"), [...serving, ...flags], temporary.dir, options);
+      say("slackline serve --device webgpu: the same on a Vulkan adapter");
+    }
 
     const help = execFileSync(command("slackline"), ["sim", "--policy", "list"], { env: BARE, encoding: "utf8" });
     assert.match(help, /slackline/);

@@ -33,12 +33,12 @@ const SOURCES: readonly string[] = [
 const UNUSED_PACKAGES: readonly string[] = ["@types/node", "undici-types", "global-agent"];
 /** Parts of packages that running them does not need. */
 const UNUSED_PARTS: Readonly<Record<string, readonly string[]>> = {
-  koffi: ["doc", "src", "vendor"],
+  koffi: ["doc", "vendor"],
   "onnxruntime-node": ["lib"],
   zod: ["src"],
 };
 const UNUSED_FILE =
-  /\.(map|ts|mts|cts|md|markdown|flow|c|cc|h|hh|hpp)$|^(test|tests|benchmarks?|docs?|examples?)(\/|$)/i;
+  /\.(map|ts|mts|cts|md|markdown|flow|c|cc|h|hh|hpp|S|asm|inc|def)$|(^|\/)CMakeLists\.txt$|^(test|tests|benchmarks?|docs?|examples?)(\/|$)/i;
 const LICENSE_FILE = /(^|\/)(licen[cs]e|notice|copying)[^/]*$/i;
 
 interface LockedPackage {
