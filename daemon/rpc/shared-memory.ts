@@ -3,6 +3,7 @@ import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import path from "node:path";
 import { SHARED_MEMORY_CAUSE } from "../../proto/parameters.ts";
 import { invalid, RpcError } from "./errors.ts";
+import { openFilesMax } from "./open-files.ts";
 import type { Peer } from "./peer.ts";
 import type { RpcSettings } from "./settings.ts";
 import { shown } from "./text.ts";
@@ -11,6 +12,12 @@ const SHARED_MEMORY_DIR = "/dev/shm";
 
 /** Longer than owners keep regions that they do not use. */
 const UNUSED_MS = 5 * 60_000;
+
+const NAME_LENGTH_MAX = 255;
+
+const REGIONS_MAX = 1024;
+/** Each region keeps a file open; connections need the others. */
+const OPEN_FILES_SHARE = 1 / 4;
 
 export interface RegionStatus {
   readonly name: string;
@@ -35,6 +42,7 @@ interface OwnRegion extends Region {
 
 export interface SharedMemoryOptions {
   readonly peers: RpcSettings["sharedMemoryPeers"];
+  readonly regionsMax: number;
   readonly dir: string;
   nowMs(): number;
 }
@@ -46,6 +54,7 @@ export class SharedMemoryRegions {
   constructor(options: Partial<SharedMemoryOptions> = {}) {
     this.#options = {
       peers: "loopback",
+      regionsMax: Math.min(REGIONS_MAX, Math.floor(openFilesMax() * OPEN_FILES_SHARE)),
       dir: SHARED_MEMORY_DIR,
       nowMs: () => performance.now(),
       ...options,
@@ -66,17 +75,30 @@ export class SharedMemoryRegions {
   }
 
   /**
-   * Throws `RpcError` where the name is taken, the object is missing, too small or no shared-memory object, or the peer may have
-   * no regions.
+   * Throws `RpcError` where the name is taken, the object is missing, too small or no shared-memory object, there are too many
+   * regions, or the peer may have none.
    */
   register(status: RegionStatus, peer: Peer): void {
     this.#checkAdmitted(peer);
     const { name, key, offset, byteSize } = status;
+    const { regionsMax, nowMs } = this.#options;
     if (name === "") throw invalid("a shared memory region needs a name");
+    if (name.length > NAME_LENGTH_MAX) {
+      throw invalid(
+        `a shared memory region's name may have ${NAME_LENGTH_MAX} characters; '${shown(name)}' has ${name.length}`,
+      );
+    }
     if (this.#regions.has(name)) {
       throw new RpcError("ALREADY_EXISTS", "invalid", `shared memory region '${shown(name)}' is already registered`);
     }
     if (byteSize < 1) throw invalid(`shared memory region '${shown(name)}' must have at least 1 byte`);
+    if (this.#regions.size >= regionsMax) {
+      throw new RpcError(
+        "RESOURCE_EXHAUSTED",
+        "refused",
+        `shared memory region '${shown(name)}' would be one too many: ${regionsMax} may be registered at once, and are; unregister those that are no longer used, or send tensors in the message`,
+      );
+    }
     const fd = this.#open(name, key);
     try {
       const { size } = fstatSync(fd);
@@ -89,7 +111,7 @@ export class SharedMemoryRegions {
       closeSync(fd);
       throw error;
     }
-    this.#regions.set(name, { name, key, offset, byteSize, fd, uses: 0, usedMs: this.#options.nowMs() });
+    this.#regions.set(name, { name, key, offset, byteSize, fd, uses: 0, usedMs: nowMs() });
   }
 
   #open(name: string, key: string): number {
@@ -109,7 +131,9 @@ export class SharedMemoryRegions {
       const what = `shared memory object '${shown(key)}' of region '${shown(name)}'`;
       if (code === "ENOENT")
         throw new RpcError("NOT_FOUND", "not_found", `${what} does not exist on the daemon's host`);
-      throw invalid(`${what} can't be opened for reading and writing (${code})`);
+      const message = `${what} can't be opened for reading and writing (${code})`;
+      if (code === "EMFILE" || code === "ENFILE") throw new RpcError("RESOURCE_EXHAUSTED", "refused", message);
+      throw invalid(message);
     }
     if (!fstatSync(fd).isFile()) {
       closeSync(fd);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import path from "node:path";
@@ -269,6 +270,14 @@ describe("system shared memory", () => {
     assert.equal(written[0], data);
   });
 
+  it("takes no names longer than it says", async () => {
+    const failure = failureOf((await register("n".repeat(256)))!);
+    assert.equal(failure.code, "INVALID_ARGUMENT");
+    assert.match(failure.message, /^a shared memory region's name may have 255 characters; 'n+…' has 256$/);
+    assert.equal(await register("n".repeat(255)), null);
+    assert.equal(await unregister("n".repeat(255)), null);
+  });
+
   it("opens only objects of the shared-memory folder", async () => {
     for (const key of ["", "/", ".", "..", "/..", "../etc/passwd", "//etc/passwd", "/a/b", "a\0b"]) {
       assert.equal(failureOf((await register("r", 1, 0, key))!).code, "INVALID_ARGUMENT", `key ${JSON.stringify(key)}`);
@@ -533,5 +542,61 @@ describe("regions that nobody uses", () => {
     assert.equal(subject.answers.length, 3);
     assert.equal(subject.inference.received.length, 0);
     assert.equal(sweptAt(HOUR_MS), true);
+  });
+});
+
+describe("the number of regions", () => {
+  before(() => writeFileSync(FILE, Buffer.alloc(16)));
+  after(() => rmSync(FILE));
+
+  it("has a limit that says what to do", () => {
+    const regions = new SharedMemoryRegions({ regionsMax: 2 });
+    const register = (name: string) => regions.register({ name, key: OBJECT, offset: 0, byteSize: 16 }, LOCAL);
+    try {
+      register("a");
+      register("b");
+      assert.throws(() => register("c"), {
+        code: "RESOURCE_EXHAUSTED",
+        message:
+          "shared memory region 'c' would be one too many: 2 may be registered at once, and are; unregister those that are no longer used, or send tensors in the message",
+      });
+      regions.unregister("a", LOCAL);
+      register("c");
+    } finally {
+      regions.close();
+    }
+  });
+
+  /** How many regions a process with so many files has room for, and the code with which it refuses one more. */
+  function registered(openFiles: number, options: object): { readonly count: number; readonly code: string } {
+    const script = `
+      import { SharedMemoryRegions } from ${JSON.stringify(new URL("../../daemon/rpc/shared-memory.js", import.meta.url))};
+      import { Peer } from ${JSON.stringify(new URL("../../daemon/rpc/peer.js", import.meta.url))};
+      const regions = new SharedMemoryRegions(${JSON.stringify(options)});
+      const peer = new Peer({ getPeer: () => "127.0.0.1:5000" });
+      for (let count = 0; ; count++) {
+        try {
+          regions.register({ name: "r" + count, key: ${JSON.stringify(OBJECT)}, offset: 0, byteSize: 16 }, peer);
+        } catch ({ code }) {
+          console.log(JSON.stringify({ count, code }));
+          break;
+        }
+      }`;
+    const command = `ulimit -n ${openFiles} && exec "$0" --input-type=module --eval "$1"`;
+    const { stdout, stderr } = spawnSync("sh", ["-c", command, process.execPath, script], { encoding: "utf8" });
+    assert.equal(stderr, "");
+    return JSON.parse(stdout);
+  }
+
+  it("leaves most of the files that the process may have open to connections", {
+    skip: process.platform !== "linux",
+  }, () => {
+    assert.deepEqual(registered(400, {}), { count: 100, code: "RESOURCE_EXHAUSTED" });
+  });
+
+  it("is what the system allows where that is less", { skip: process.platform !== "linux" }, () => {
+    const { count, code } = registered(400, { regionsMax: 400 });
+    assert.ok(count > 300 && count < 400);
+    assert.equal(code, "RESOURCE_EXHAUSTED");
   });
 });
