@@ -188,10 +188,10 @@ export class SharedMemoryRegions {
     }
   }
 
-  /** An unknown region is no error: it is as unregistered as it can be. An empty name means all. */
+  /** An unknown region is no error: it is as unregistered as it can be. An empty name means all that are listed. */
   unregister(name: string, peer: Peer): void {
     if (name === "") {
-      if (this.#admits(peer)) this.close();
+      for (const region of this.#listed(peer)) this.#drop(region);
       return;
     }
     this.#checkAdmitted(peer);

@@ -9,6 +9,7 @@ import { type InferInputs, SlacklineClient, type Tensor, tensor } from "slacklin
 import { identity } from "../../models/onnx/tiny.ts";
 import { boulderFiles, roll } from "../support/boulder.ts";
 import { type LiveDaemon, startLiveDaemon, temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
+import { openObjects } from "../support/open-objects.ts";
 
 const WIDTH = 20_000;
 const random = (bytes: number): Uint8Array => Uint8Array.from({ length: bytes }, (_, i) => (i * 167 + (i >> 8)) & 0xff);
@@ -160,9 +161,11 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
       });
       await until("all wait", async () => (await live.modelStatus("FP32")).queued_items === 3);
       assert.equal(shared(client), before + 3);
-      await new Promise<void>((resolve, reject) =>
-        live.raw.SystemSharedMemoryUnregister({}, (error) => (error === null ? resolve() : reject(error))),
-      );
+      for (const name of openObjects()) {
+        await new Promise<void>((resolve, reject) =>
+          live.raw.SystemSharedMemoryUnregister({ name }, (error) => (error === null ? resolve() : reject(error))),
+        );
+      }
       assert.equal(boulder.ended(), false);
       const values = (await Promise.all(answers)).map((answer) => answer.output("y", "FP32").data[WIDTH - 1]);
       assert.deepEqual(values, [1, 2, 3]);

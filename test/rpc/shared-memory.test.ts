@@ -64,7 +64,7 @@ describe("system shared memory", () => {
   });
   beforeEach(async () => {
     harness.inference.immediate = true;
-    await unregister("");
+    for (const name of ["r", "large"]) await unregister(name);
     writeFileSync(FILE, Buffer.alloc(4096));
   });
 
@@ -231,6 +231,7 @@ describe("system shared memory", () => {
     await register("r", 1024);
     rmSync(FILE);
     assert.deepEqual(await listed(), []);
+    assert.equal(await unregister(""), null, "all means what is listed");
     assert.deepEqual(await listed("r"), ["r"]);
     assert.deepEqual(answered(await infer(harness.client, request(region("r", 16), null))).raw_output_contents, [
       Buffer.alloc(16),
