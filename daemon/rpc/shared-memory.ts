@@ -63,15 +63,17 @@ export class SharedMemoryRegions {
 
   /** Whoever is admitted reads and writes this host's memory objects with the daemon's rights. */
   #admits(peer: Peer): boolean {
-    return this.#options.peers === "any" || peer.onLoopback;
+    const { peers } = this.#options;
+    return peers === "any" || (peers === "loopback" && peer.onLoopback);
   }
 
   #checkAdmitted(peer: Peer): void {
     if (this.#admits(peer)) return;
-    throw regionError(
-      "FAILED_PRECONDITION",
-      "shared memory is for callers on the daemon's own host only, over its loopback address; send tensors in the message",
-    );
+    const why =
+      this.#options.peers === "none"
+        ? "shared memory is switched off by the setting shared_memory_peers"
+        : "shared memory is for callers on the daemon's own host only, over its loopback address";
+    throw regionError("FAILED_PRECONDITION", `${why}; send tensors in the message`);
   }
 
   /**

@@ -211,6 +211,22 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
     }
   });
 
+  test("a daemon that shares memory with nobody gets everything in the message", async () => {
+    const other = await startLiveDaemon(repository.dir, ["--pool-cores", "1", "--shared-memory-peers", "none"]);
+    const client = new SlacklineClient({ target: other.target });
+    try {
+      await until("the client has asked", async () => {
+        assert.deepEqual((await client.infer("FP32", { x: INPUTS.FP32! })).outputs, { y: INPUTS.FP32! });
+        return client.sharedMemoryStatus()[0]!.problem !== null;
+      });
+      assert.match(client.sharedMemoryStatus()[0]!.problem!, /is no slackline daemon that shares memory$/);
+      assert.equal(shared(client), 0);
+    } finally {
+      client.close();
+      await other.stop();
+    }
+  });
+
   test("a client that is killed leaves no object behind", async () => {
     const script = path.join(repository.dir, "..", `slackline-killed-${process.pid}.mjs`);
     writeFileSync(

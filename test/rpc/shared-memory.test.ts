@@ -404,6 +404,28 @@ describe("shared memory and callers of other hosts", () => {
     }
   });
 
+  it("is not offered to anybody where it is switched off", async () => {
+    const { client, stop } = await startServer({ sharedMemoryPeers: "none" });
+    try {
+      const extensions = await new Promise<string[]>((resolve) =>
+        client.ServerMetadata({}, (_error, response) => resolve(response!.extensions)),
+      );
+      assert.deepEqual(
+        extensions.filter((name) => name.includes("shared_memory")),
+        [],
+      );
+      assert.equal(await call((done) => client.SystemSharedMemoryUnregister({}, done)), null);
+      const failure = failed(await infer(client, request(region("r", 16), null)));
+      assert.equal(failure.code, "FAILED_PRECONDITION");
+      assert.equal(
+        failure.message,
+        "shared memory is switched off by the setting shared_memory_peers; send tensors in the message",
+      );
+    } finally {
+      await stop();
+    }
+  });
+
   it("looks at a call's peer once, and only where a request names a region", () => {
     let looks = 0;
     const peer = new Peer({
