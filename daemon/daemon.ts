@@ -192,6 +192,7 @@ async function compose(
       inflightBytesMax: settings.inflightBytesMax,
       replyMarginUs: Math.round(settings.replyMarginMs * 1000),
       errors: settings.errorStyle,
+      sharedMemoryPeers: settings.sharedMemoryPeers,
       bestEffortTenants: new Set(
         Object.entries(settings.tenants).flatMap(([name, tenant]) => (tenant.bestEffortDefault ? [name] : [])),
       ),

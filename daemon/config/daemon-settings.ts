@@ -15,6 +15,7 @@ import {
   SETTING_NAMES,
   SETTINGS,
   SETTINGS_SCHEMA,
+  type SHARED_MEMORY_PEERS,
   splitDevices,
   type WrittenSettings,
 } from "./settings-table.ts";
@@ -24,6 +25,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export type LogFormat = (typeof LOG_FORMATS)[number];
 export type ModelControl = (typeof MODEL_CONTROLS)[number];
 export type ErrorStyle = (typeof ERROR_STYLES)[number];
+export type SharedMemoryPeers = (typeof SHARED_MEMORY_PEERS)[number];
 
 /** Settings used when `--config` names no file and one of this name stands in the working folder. */
 const CONFIG_FILE_DEFAULT = "slackline.yaml";
@@ -76,6 +78,7 @@ export interface DaemonSettings {
   readonly tenants: Readonly<Record<string, TenantSettings>>;
   readonly replyMarginMs: number;
   readonly errorStyle: ErrorStyle;
+  readonly sharedMemoryPeers: SharedMemoryPeers;
   readonly profileCacheDir: string;
   readonly reprofile: boolean;
   readonly decisionLogFile: string | null;
@@ -229,6 +232,7 @@ function fillIn(
     ),
     replyMarginMs: written.reply_margin_ms ?? 5,
     errorStyle: written.errors ?? "native",
+    sharedMemoryPeers: written.shared_memory_peers ?? "loopback",
     profileCacheDir: written.profile_cache ?? path.resolve(cwd, cacheHome, "slackline", "profiles"),
     reprofile: written.reprofile ?? false,
     decisionLogFile: written.decision_log ?? null,

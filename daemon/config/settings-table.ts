@@ -10,6 +10,7 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "
 export const LOG_FORMATS = ["auto", "json", "pretty"] as const;
 export const MODEL_CONTROLS = ["none", "poll", "explicit"] as const;
 export const ERROR_STYLES = ["native", "triton"] as const;
+export const SHARED_MEMORY_PEERS = ["loopback", "any", "none"] as const;
 
 /** Settings as written, before defaults. */
 export interface WrittenSettings {
@@ -38,6 +39,7 @@ export interface WrittenSettings {
   readonly tenants?: Readonly<Record<string, WrittenTenant>>;
   readonly reply_margin_ms?: number;
   readonly errors?: (typeof ERROR_STYLES)[number];
+  readonly shared_memory_peers?: (typeof SHARED_MEMORY_PEERS)[number];
   readonly profile_cache?: string;
   readonly reprofile?: boolean;
   readonly decision_log?: string;
@@ -273,6 +275,13 @@ export const SETTINGS: SettingsTable = {
     value: "STYLE",
     byDefault: "native",
     what: "gRPC status codes: native, or as Triton maps them",
+  },
+  shared_memory_peers: {
+    schema: oneOf(SHARED_MEMORY_PEERS),
+    reads: "text",
+    value: "PEERS",
+    byDefault: "loopback",
+    what: "who may use system shared memory: callers over the loopback, any (containers that share it), or none (behind a proxy on this host, whose callers all come over the loopback)",
   },
   profile_cache: {
     schema: text("a folder"),

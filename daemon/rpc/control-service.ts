@@ -35,9 +35,8 @@ const EXTENSIONS: readonly string[] = [
   "model_repository",
   "parameters",
   "statistics",
-  "system_shared_memory",
-  SHARED_MEMORY_EXTENSION,
 ];
+const SHARED_MEMORY_EXTENSIONS: readonly string[] = ["system_shared_memory", SHARED_MEMORY_EXTENSION];
 
 export interface ControlParts {
   readonly catalog: ModelCatalog;
@@ -85,7 +84,7 @@ export function controlHandlers(parts: ControlParts): ControlHandlers {
     ServerMetadata: handler(() => ({
       name: settings.serverName,
       version: settings.serverVersion,
-      extensions: [...EXTENSIONS],
+      extensions: [...EXTENSIONS, ...(settings.sharedMemoryPeers === "none" ? [] : SHARED_MEMORY_EXTENSIONS)],
     })),
     ModelMetadata: handler(({ name, version }) => {
       const known = describedVersion(catalog, name, version);

@@ -60,6 +60,11 @@ export class RpcError extends Error {
   }
 }
 
+/** The caller's mistake. */
+export function invalid(message: string): RpcError {
+  return new RpcError("INVALID_ARGUMENT", "invalid", message);
+}
+
 /** What is said of an exception that nothing foresaw; the exception itself goes to the log only. */
 export function internalError(): RpcError {
   return new RpcError("INTERNAL", "internal", "the request failed by an error in the daemon; its log has the details");

@@ -12,7 +12,9 @@ import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
+import type { Peer } from "./peer.ts";
 import type { ModelCatalog, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
+import { RequestMemory } from "./request-memory.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
 import { shown } from "./text.ts";
@@ -21,6 +23,7 @@ import { shown } from "./text.ts";
 export interface CallContext {
   readonly deadline: CallDeadline;
   readonly tenant: string;
+  readonly peer: Peer;
 }
 
 /** Where the one answer of a request goes. */
@@ -138,12 +141,10 @@ export class InferenceGateway {
     const model = this.#find(catalog, request);
     const plan = modelPlan(model.version);
     pending.model = plan.version.key;
-    const decoded = decodeRequest(
-      plan,
-      request,
-      regions.inputs((bytes) => this.#hold(pending, bytes)),
-    );
-    const shared = regions.outputs(request.outputs);
+    const memory = new RequestMemory(regions, call.peer, (bytes) => this.#hold(pending, bytes));
+    pending.memory = memory;
+    const decoded = decodeRequest(plan, request, memory);
+    const shared = memory.outputs(request.outputs);
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
       call: call.deadline,
@@ -252,6 +253,7 @@ class PendingCall implements Ticket {
   model: string | null = null;
   requestId: RequestId | null = null;
   heldBytes = 0;
+  memory: RequestMemory | null = null;
   ended = false;
   readonly #inference: Inference;
   readonly #onEnd: (heldBytes: number) => void;
@@ -265,6 +267,7 @@ class PendingCall implements Ticket {
   end(): void {
     if (this.ended) return;
     this.ended = true;
+    this.memory?.release();
     this.#onEnd(this.heldBytes);
   }
 

@@ -51,7 +51,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
 
   const codec = loadCodec();
   const budget = new ByteBudget(settings.inflightBytesMax);
-  const regions = new SharedMemoryRegions();
+  const regions = new SharedMemoryRegions({ peers: settings.sharedMemoryPeers });
   const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
   const gateway = new InferenceGateway({ inference, catalog, codec, budget, regions, settings, logger, observer });
@@ -81,7 +81,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
     },
     {
       ...controlHandlers({ catalog, statistics, settings, logger, draining: () => gateway.draining }),
-      ...sharedMemoryHandlers(regions, settings, logger),
+      ...sharedMemoryHandlers(regions, settings.errors, logger),
       ModelInfer: unaryInference(transport),
       ModelStreamInfer: (call: StreamCall) => streams.accept(call),
     },
@@ -105,7 +105,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
       streams.end();
       return shutDown(server, graceMs).finally(() => {
         clearInterval(sweep);
-        regions.unregister("");
+        regions.close();
       });
     },
     load: () => ({ requests: gateway.underWay, streams: streams.size, bytes: budget.held }),

@@ -29,8 +29,8 @@ export interface RpcSettings {
   readonly errors: ErrorStyle;
   /** Tenants whose requests are best-effort work unless they say otherwise. */
   readonly bestEffortTenants: ReadonlySet<string>;
-  /** Who may register shared memory: callers on this host's loopback, or any (containers that share its memory). */
-  readonly sharedMemoryPeers: "loopback" | "any";
+  /** Who may use shared memory: callers on this host's loopback, any (containers that share its memory), or none. */
+  readonly sharedMemoryPeers: "loopback" | "any" | "none";
   readonly serverName: string;
   readonly serverVersion: string;
 }

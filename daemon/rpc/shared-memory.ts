@@ -1,21 +1,23 @@
-/**
- * System shared memory: regions that callers on the same host register, read with pread and written with pwrite. Nothing
- * is ever mapped: a caller that truncates a mapped file would kill the daemon.
- */
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+/** System shared memory: the regions that callers on the same host have registered. */
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import path from "node:path";
-import { SHARED_MEMORY_CAUSE, SHARED_MEMORY_PARAMETERS } from "../../proto/parameters.ts";
-import { parameterValue } from "./decode/parameters.ts";
-import type { SharedInputs, SharedTensor } from "./decode/request.ts";
-import type { SharedOutputs } from "./encode.ts";
-import { RpcError } from "./errors.ts";
-import type { ReadParameters, ReadRequestedOutput, WireParameter } from "./messages.ts";
+import { SHARED_MEMORY_CAUSE } from "../../proto/parameters.ts";
+import { invalid, RpcError } from "./errors.ts";
+import { openFilesMax } from "./open-files.ts";
+import type { Peer } from "./peer.ts";
+import type { RpcSettings } from "./settings.ts";
 import { shown } from "./text.ts";
 
 const SHARED_MEMORY_DIR = "/dev/shm";
 
 /** Longer than owners keep regions that they do not use. */
 const UNUSED_MS = 5 * 60_000;
+
+const NAME_LENGTH_MAX = 255;
+
+const REGIONS_MAX = 1024;
+/** Each region keeps a file open; connections need the others. */
+const OPEN_FILES_SHARE = 1 / 4;
 
 export interface RegionStatus {
   readonly name: string;
@@ -25,39 +27,80 @@ export interface RegionStatus {
   readonly byteSize: number;
 }
 
-interface Region extends RegionStatus {
+export interface Region extends RegionStatus {
   /** null once unregistered: the number may belong to another file by then. */
+  readonly fd: number | null;
+}
+
+interface OwnRegion extends Region {
   fd: number | null;
-  /** When a request named it last. */
+  /** How often requests under way have taken it. */
+  uses: number;
+  /** When the last of them gave it back. */
   usedMs: number;
 }
 
-/** A part of a region, as a tensor's parameters name it. */
-interface Span {
-  readonly region: Region;
-  readonly offset: number;
-  readonly byteSize: number;
+export interface SharedMemoryOptions {
+  readonly peers: RpcSettings["sharedMemoryPeers"];
+  readonly regionsMax: number;
+  readonly dir: string;
+  nowMs(): number;
 }
 
 export class SharedMemoryRegions {
-  readonly #dir: string;
-  readonly #regions = new Map<string, Region>();
+  readonly #options: SharedMemoryOptions;
+  readonly #regions = new Map<string, OwnRegion>();
 
-  readonly #nowMs: () => number;
-
-  constructor(dir: string = SHARED_MEMORY_DIR, nowMs: () => number = () => performance.now()) {
-    this.#dir = dir;
-    this.#nowMs = nowMs;
+  constructor(options: Partial<SharedMemoryOptions> = {}) {
+    this.#options = {
+      peers: "loopback",
+      regionsMax: Math.min(REGIONS_MAX, Math.floor(openFilesMax() * OPEN_FILES_SHARE)),
+      dir: SHARED_MEMORY_DIR,
+      nowMs: () => performance.now(),
+      ...options,
+    };
   }
 
-  /** Throws `RpcError` where the name is taken or the object is missing, too small or no shared-memory object. */
-  register(status: RegionStatus): void {
+  /** Whoever is admitted reads and writes this host's memory objects with the daemon's rights. */
+  #admits(peer: Peer): boolean {
+    const { peers } = this.#options;
+    return peers === "any" || (peers === "loopback" && peer.onLoopback);
+  }
+
+  #checkAdmitted(peer: Peer): void {
+    if (this.#admits(peer)) return;
+    const why =
+      this.#options.peers === "none"
+        ? "shared memory is switched off by the setting shared_memory_peers"
+        : "shared memory is for callers on the daemon's own host only, over its loopback address";
+    throw regionError("FAILED_PRECONDITION", `${why}; send tensors in the message`);
+  }
+
+  /**
+   * Throws `RpcError` where the name is taken, the object is missing, too small or no shared-memory object, there are too many
+   * regions, or the peer may have none.
+   */
+  register(status: RegionStatus, peer: Peer): void {
+    this.#checkAdmitted(peer);
     const { name, key, offset, byteSize } = status;
+    const { regionsMax, nowMs } = this.#options;
     if (name === "") throw invalid("a shared memory region needs a name");
+    if (name.length > NAME_LENGTH_MAX) {
+      throw invalid(
+        `a shared memory region's name may have ${NAME_LENGTH_MAX} characters; '${shown(name)}' has ${name.length}`,
+      );
+    }
     if (this.#regions.has(name)) {
       throw new RpcError("ALREADY_EXISTS", "invalid", `shared memory region '${shown(name)}' is already registered`);
     }
     if (byteSize < 1) throw invalid(`shared memory region '${shown(name)}' must have at least 1 byte`);
+    if (this.#regions.size >= regionsMax) {
+      throw new RpcError(
+        "RESOURCE_EXHAUSTED",
+        "refused",
+        `shared memory region '${shown(name)}' would be one too many: ${regionsMax} may be registered at once, and are; unregister those that are no longer used, or send tensors in the message`,
+      );
+    }
     const fd = this.#open(name, key);
     try {
       const { size } = fstatSync(fd);
@@ -70,7 +113,7 @@ export class SharedMemoryRegions {
       closeSync(fd);
       throw error;
     }
-    this.#regions.set(name, { name, key, offset, byteSize, fd, usedMs: this.#nowMs() });
+    this.#regions.set(name, { name, key, offset, byteSize, fd, uses: 0, usedMs: nowMs() });
   }
 
   #open(name: string, key: string): number {
@@ -83,13 +126,16 @@ export class SharedMemoryRegions {
     let fd: number;
     try {
       // Not following links keeps the key inside the folder; not blocking keeps a FIFO there from stopping the daemon.
-      fd = openSync(path.join(this.#dir, object), constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+      fd = openSync(path.join(this.#options.dir, object), flags);
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
+      const { code } = error as NodeJS.ErrnoException;
       const what = `shared memory object '${shown(key)}' of region '${shown(name)}'`;
       if (code === "ENOENT")
         throw new RpcError("NOT_FOUND", "not_found", `${what} does not exist on the daemon's host`);
-      throw invalid(`${what} can't be opened for reading and writing (${code})`);
+      const message = `${what} can't be opened for reading and writing (${code})`;
+      if (code === "EMFILE" || code === "ENFILE") throw new RpcError("RESOURCE_EXHAUSTED", "refused", message);
+      throw invalid(message);
     }
     if (!fstatSync(fd).isFile()) {
       closeSync(fd);
@@ -102,34 +148,30 @@ export class SharedMemoryRegions {
    * Regions by name; all where the name is empty, except those whose object has been unlinked: its owner wants it known to
    * nobody else, and whoever knows a region's name can use it. Throws `RpcError` for an unknown one.
    */
-  status(name: string): readonly RegionStatus[] {
-    if (name === "") return [...this.#regions.values()].filter((region) => !isUnlinked(region));
-    return [this.#find(name)];
+  status(name: string, peer: Peer): readonly RegionStatus[] {
+    return name === "" ? this.#listed(peer) : [this.#find(name, peer)];
   }
 
-  /**
-   * Unregisters regions whose object has been unlinked and that no request has named for a while: an owner that crashed can't,
-   * and nothing else would free their memory.
-   */
-  dropUnused(): void {
-    const sinceMs = this.#nowMs() - UNUSED_MS;
-    for (const region of this.#regions.values()) {
-      if (region.usedMs <= sinceMs && isUnlinked(region)) this.unregister(region.name);
-    }
+  /** What there is for a peer that names no region; for one that may have none that is nothing, and no error. */
+  #listed(peer: Peer): OwnRegion[] {
+    if (!this.#admits(peer)) return [];
+    return [...this.#regions.values()].filter((region) => !isUnlinked(region));
   }
 
-  /** An unknown region is no error: it is as unregistered as it can be. An empty name means all. */
-  unregister(name: string): void {
-    const regions = name === "" ? [...this.#regions.values()] : [this.#regions.get(name)];
-    for (const region of regions) {
-      if (region?.fd == null) continue;
-      closeSync(region.fd);
-      region.fd = null;
-      this.#regions.delete(region.name);
-    }
+  /** The region, which is in use until it is given back as often as it was taken. Throws `RpcError` for an unknown one. */
+  take(name: string, peer: Peer): Region {
+    const region = this.#find(name, peer);
+    region.uses++;
+    return region;
   }
 
-  #find(name: string): Region {
+  give(taken: Region): void {
+    const region = taken as OwnRegion;
+    if (--region.uses === 0) region.usedMs = this.#options.nowMs();
+  }
+
+  #find(name: string, peer: Peer): OwnRegion {
+    this.#checkAdmitted(peer);
     const region = this.#regions.get(name);
     if (region === undefined) {
       throw regionError("NOT_FOUND", `shared memory region '${shown(name)}' is not registered`);
@@ -137,65 +179,38 @@ export class SharedMemoryRegions {
     return region;
   }
 
-  /** What a tensor's parameters name; null where they name no region. */
-  #span(parameters: ReadParameters, tensor: string): Span | null {
-    const named = parameters[SHARED_MEMORY_PARAMETERS.region];
-    if (named == null) return null;
-    const name = parameterValue(named);
-    if (typeof name !== "string") throw invalid(`shared_memory_region of '${tensor}' must be a string`);
-    const byteSize = size(parameters, SHARED_MEMORY_PARAMETERS.byteSize, tensor);
-    const offset = size(parameters, SHARED_MEMORY_PARAMETERS.offset, tensor) ?? 0;
-    if (byteSize === null) throw invalid(`shared_memory_byte_size of '${tensor}' is missing`);
-    const region = this.#find(name);
-    region.usedMs = this.#nowMs();
-    if (offset + byteSize > region.byteSize) {
-      throw invalid(
-        `'${tensor}' asks for bytes ${offset} to ${offset + byteSize} of shared memory region '${shown(name)}', which has ${region.byteSize} bytes`,
-      );
-    }
-    return { region, offset, byteSize };
-  }
-
   /**
-   * Inputs of one request: left where they are until a batch is gathered, or read at once. `hold` is told of bytes before
-   * they are read, and may throw.
+   * Unregisters regions whose object has been unlinked and that no request has needed for a while: an owner that crashed can't,
+   * and nothing else would free their memory.
    */
-  inputs(hold: (bytes: number) => void): SharedInputs {
-    return {
-      locate: (parameters, tensor): SharedTensor | null => {
-        const span = this.#span(parameters, tensor);
-        if (span === null) return null;
-        return {
-          byteLength: span.byteSize,
-          copyTo: (target) => readSpan(span, tensor, target),
-          read() {
-            hold(span.byteSize);
-            const bytes = Buffer.allocUnsafe(span.byteSize);
-            readSpan(span, tensor, bytes);
-            return bytes;
-          },
-        };
-      },
-    };
+  dropUnused(): void {
+    const sinceMs = this.#options.nowMs() - UNUSED_MS;
+    for (const region of this.#regions.values()) {
+      if (region.uses === 0 && region.usedMs <= sinceMs && isUnlinked(region)) this.#drop(region);
+    }
   }
 
-  /** Where the outputs of one request go; null where none goes to shared memory. */
-  outputs(requested: readonly ReadRequestedOutput[]): SharedOutputs | null {
-    let spans: Map<string, Span> | null = null;
-    for (const output of requested) {
-      const span = this.#span(output.parameters, output.name);
-      if (span === null) continue;
-      spans ??= new Map();
-      spans.set(output.name, span);
+  /** An unknown region is no error: it is as unregistered as it can be. An empty name means all that are listed. */
+  unregister(name: string, peer: Peer): void {
+    if (name === "") {
+      for (const region of this.#listed(peer)) this.#drop(region);
+      return;
     }
-    if (spans === null) return null;
-    const found = spans;
-    return {
-      write: (output, bytes) => {
-        const span = found.get(output);
-        return span === undefined ? null : writeSpan(span, output, bytes);
-      },
-    };
+    this.#checkAdmitted(peer);
+    const region = this.#regions.get(name);
+    if (region !== undefined) this.#drop(region);
+  }
+
+  /** Unregisters all. */
+  close(): void {
+    for (const region of this.#regions.values()) this.#drop(region);
+  }
+
+  #drop(region: OwnRegion): void {
+    if (region.fd === null) return;
+    closeSync(region.fd);
+    region.fd = null;
+    this.#regions.delete(region.name);
   }
 }
 
@@ -203,84 +218,10 @@ function isUnlinked({ fd }: Region): boolean {
   return fd !== null && fstatSync(fd).nlink === 0;
 }
 
-function invalid(message: string): RpcError {
-  return new RpcError("INVALID_ARGUMENT", "invalid", message);
-}
-
-function size(parameters: ReadParameters, name: string, tensor: string): number | null {
-  const parameter = parameters[name];
-  if (parameter == null) return null;
-  const choice = parameter.parameter_choice;
-  const value = choice === "int64_param" || choice === "uint64_param" ? Number(parameter[choice]) : Number.NaN;
-  if (!(Number.isSafeInteger(value) && value >= 0)) {
-    throw invalid(`${name} of '${tensor}' must be an integer, not negative`);
-  }
-  return value;
-}
-
-/** What became of a region since it was named; callers that can do without one tell it from their own mistakes. */
-function regionError(code: "NOT_FOUND" | "INVALID_ARGUMENT" | "INTERNAL", message: string): RpcError {
+/** Why a request can't have its regions; callers that can do without them tell it from their own mistakes. */
+export function regionError(
+  code: "NOT_FOUND" | "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "INTERNAL",
+  message: string,
+): RpcError {
   return new RpcError(code, SHARED_MEMORY_CAUSE, message);
-}
-
-function openFd(region: Region): number {
-  if (region.fd !== null) return region.fd;
-  throw regionError(
-    "NOT_FOUND",
-    `shared memory region '${shown(region.name)}' was unregistered while the request was under way`,
-  );
-}
-
-/** Reads or writes; the system's refusal becomes an error that names the region. */
-function transfer(what: string, region: Region, move: () => number): number {
-  try {
-    return move();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw regionError("INTERNAL", `${what} shared memory region '${shown(region.name)}' (${code})`);
-  }
-}
-
-/** Fills `target`, which has the span's size. */
-function readSpan({ region, offset, byteSize }: Span, tensor: string, target: Uint8Array): void {
-  const fd = openFd(region);
-  let done = 0;
-  while (done < byteSize) {
-    const got = transfer(`input '${tensor}' can't be read from`, region, () =>
-      readSync(fd, target, done, byteSize - done, region.offset + offset + done),
-    );
-    if (got === 0) {
-      throw regionError(
-        "INVALID_ARGUMENT",
-        `shared memory region '${shown(region.name)}' has become smaller: ${done} of the ${byteSize} bytes of '${tensor}' are there`,
-      );
-    }
-    done += got;
-  }
-}
-
-function writeSpan(
-  { region, offset, byteSize }: Span,
-  output: string,
-  bytes: Uint8Array,
-): Record<string, WireParameter> {
-  const name = shown(region.name);
-  if (bytes.byteLength > byteSize) {
-    throw regionError(
-      "INVALID_ARGUMENT",
-      `output '${output}' has ${bytes.byteLength} bytes, but ${byteSize} bytes of shared memory region '${name}' are meant for it`,
-    );
-  }
-  const fd = openFd(region);
-  let done = 0;
-  while (done < bytes.byteLength) {
-    done += transfer(`output '${output}' can't be written to`, region, () =>
-      writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done),
-    );
-  }
-  return {
-    [SHARED_MEMORY_PARAMETERS.region]: { string_param: region.name },
-    [SHARED_MEMORY_PARAMETERS.byteSize]: { int64_param: bytes.byteLength },
-    ...(offset > 0 ? { [SHARED_MEMORY_PARAMETERS.offset]: { int64_param: offset } } : {}),
-  };
 }

@@ -7,11 +7,13 @@ import { callDeadlineUs } from "./deadlines.ts";
 import { type ErrorStyle, type RpcError, unaryStatus } from "./errors.ts";
 import type { CallContext, InferenceGateway } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
+import { Peer } from "./peer.ts";
 
 /** The part of a grpc-js call that is used here. */
 export interface CallFacts {
   readonly metadata: Metadata;
   getDeadline(): Date | number;
+  getPeer(): string;
 }
 
 export interface UnaryCall extends CallFacts {
@@ -55,6 +57,7 @@ export function callContext(call: CallFacts, stream: boolean, nowUs: number): Ca
   return {
     deadline: { atUs: callDeadlineUs(call.getDeadline(), Date.now(), nowUs), stream },
     tenant: typeof tenant === "string" ? tenant : "",
+    peer: new Peer(call),
   };
 }
 

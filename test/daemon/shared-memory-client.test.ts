@@ -9,6 +9,7 @@ import { type InferInputs, SlacklineClient, type Tensor, tensor } from "slacklin
 import { identity } from "../../models/onnx/tiny.ts";
 import { boulderFiles, roll } from "../support/boulder.ts";
 import { type LiveDaemon, startLiveDaemon, temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
+import { openObjects } from "../support/open-objects.ts";
 
 const WIDTH = 20_000;
 const random = (bytes: number): Uint8Array => Uint8Array.from({ length: bytes }, (_, i) => (i * 167 + (i >> 8)) & 0xff);
@@ -160,9 +161,11 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
       });
       await until("all wait", async () => (await live.modelStatus("FP32")).queued_items === 3);
       assert.equal(shared(client), before + 3);
-      await new Promise<void>((resolve, reject) =>
-        live.raw.SystemSharedMemoryUnregister({}, (error) => (error === null ? resolve() : reject(error))),
-      );
+      for (const name of openObjects()) {
+        await new Promise<void>((resolve, reject) =>
+          live.raw.SystemSharedMemoryUnregister({ name }, (error) => (error === null ? resolve() : reject(error))),
+        );
+      }
       assert.equal(boulder.ended(), false);
       const values = (await Promise.all(answers)).map((answer) => answer.output("y", "FP32").data[WIDTH - 1]);
       assert.deepEqual(values, [1, 2, 3]);
@@ -202,6 +205,22 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
         for (const { outputs } of answers) assert.deepEqual(outputs, { y: INPUTS.FP32! });
         return client.sharedMemoryStatus().every((status, index) => status.shared > before[index]!);
       });
+    } finally {
+      client.close();
+      await other.stop();
+    }
+  });
+
+  test("a daemon that shares memory with nobody gets everything in the message", async () => {
+    const other = await startLiveDaemon(repository.dir, ["--pool-cores", "1", "--shared-memory-peers", "none"]);
+    const client = new SlacklineClient({ target: other.target });
+    try {
+      await until("the client has asked", async () => {
+        assert.deepEqual((await client.infer("FP32", { x: INPUTS.FP32! })).outputs, { y: INPUTS.FP32! });
+        return client.sharedMemoryStatus()[0]!.problem !== null;
+      });
+      assert.match(client.sharedMemoryStatus()[0]!.problem!, /is no slackline daemon that shares memory$/);
+      assert.equal(shared(client), 0);
     } finally {
       client.close();
       await other.stop();

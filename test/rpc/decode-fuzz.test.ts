@@ -6,6 +6,7 @@ import { loadCodec } from "../../daemon/rpc/codec.ts";
 import { rawTensorData } from "../../daemon/rpc/decode/raw-contents.ts";
 import { joinStrings } from "../../daemon/rpc/encode.ts";
 import { InferenceGateway } from "../../daemon/rpc/inference-gateway.ts";
+import { Peer } from "../../daemon/rpc/peer.ts";
 import { DEFAULT_RPC_SETTINGS } from "../../daemon/rpc/settings.ts";
 import { SharedMemoryRegions } from "../../daemon/rpc/shared-memory.ts";
 import type { ModelInferRequest } from "../../proto/generated/inference/ModelInferRequest.ts";
@@ -37,7 +38,7 @@ function gateway() {
     const answers: string[] = [];
     const ticket = subject.submit(
       bytes,
-      { deadline: { atUs: null, stream: true }, tenant: "" },
+      { deadline: { atUs: null, stream: true }, tenant: "", peer: new Peer({ getPeer: () => "127.0.0.1:5000" }) },
       {
         answered: () => answers.push("answered"),
         refused: (error) => answers.push(error.code),

@@ -1,11 +1,7 @@
 /** The sentences with which invalid requests are refused; clients and tests know them word for word. */
 import type { TensorSpec } from "../../engine/tensors.ts";
-import { RpcError } from "../errors.ts";
+import { invalid, RpcError } from "../errors.ts";
 import { shown, shownShape } from "../text.ts";
-
-function invalid(message: string): RpcError {
-  return new RpcError("INVALID_ARGUMENT", "invalid", message);
-}
 
 export function malformedMessage(): RpcError {
   return invalid("the message is not a valid ModelInferRequest");
