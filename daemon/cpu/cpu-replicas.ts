@@ -364,7 +364,7 @@ export class CpuReplicas implements ReplicaPool {
     this.#loading?.reject(new (executing.length === 0 ? LoadError : CrashedBeside)("crashed", text));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
-    if (!this.#closed) void this.#inTurn(() => this.#restore());
+    if (!this.#closed) this.#inTurn(() => this.#restore()).catch((error) => this.#failedToRestore(error));
   }
 
   /** Models whose sessions went with an earlier process. */
@@ -380,7 +380,10 @@ export class CpuReplicas implements ReplicaPool {
           await this.#bringBack(kept);
         } catch (error) {
           if (this.#closed) return;
-          if (error instanceof CrashedBeside) break;
+          if (error instanceof CrashedBeside) {
+            this.#failedToRestore(error);
+            break;
+          }
           if (error instanceof LoadError && error.code === "crashed" && this.#host === null) {
             kept.crashesAtMs.push(Date.now());
             break;
@@ -389,6 +392,11 @@ export class CpuReplicas implements ReplicaPool {
         }
       }
     }
+  }
+
+  #failedToRestore(error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#options.events.log("warn", `the CPU replicas could not be brought back: ${reason}`);
   }
 
   async #bringBack(kept: Kept): Promise<void> {

@@ -14,7 +14,7 @@ import { createToken } from "./token.ts";
 export type ThreadChannel = Channel<ToThread, FromThread>;
 
 export interface HostEvents {
-  /** The host is gone, and not because it was closed; at most once. */
+  /** A host that had started is gone, and not because it was closed; at most once. */
   lost(reason: string): void;
   /** A line that a process wrote to its standard output or error. */
   output(line: string): void;
@@ -72,30 +72,34 @@ class ProcessHost implements LaneHost {
   readonly #opening = new Map<number, (socket: Socket) => void>();
   readonly #refused = new Set<(error: Error) => void>();
   #threads = 0;
+  #started = false;
   #closing = false;
-  #gone = false;
+  /** null while it is alive. */
+  #endedBecause: string | null = null;
   #lastLines: string[] = [];
   #killedFor: string | null = null;
 
   constructor(child: ChildProcess, events: HostEvents) {
     this.#child = child;
     this.#events = events;
-    this.#server = createServer((socket) => this.#greet(socket));
-    const listening = new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(this.#address, resolve);
-    });
-    for (const stream of [child.stdout!, child.stderr!]) this.#forwardLines(stream);
     this.#exited = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         const how = signal === null ? `its process exited with code ${code}` : `its process was ended by ${signal}`;
         this.#ended(this.#killedFor ?? how);
         resolve();
       });
-      child.once("error", (error) => {
-        this.#ended(`its process could not be started: ${error.message}`);
+      child.on("error", (error) => {
+        this.#ended(`its process could not be ${this.#started ? "reached" : "started"}: ${error.message}`);
         resolve();
       });
+    });
+    // Where descriptors ran out there are none.
+    for (const stream of [child.stdout, child.stderr]) if (stream) this.#forwardLines(stream);
+    this.#server = createServer((socket) => this.#greet(socket));
+    const listening = new Promise<void>((resolve, reject) => {
+      // One that comes later is of a line that could not be accepted: the load that waits for it has its time limit.
+      this.#server.on("error", reject);
+      this.#server.listen(this.#address, resolve);
     });
     const up = new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error("the lane's process did not answer in time")), START_TIMEOUT_MS);
@@ -105,10 +109,12 @@ class ProcessHost implements LaneHost {
       });
       void this.#exited.then(() => {
         clearTimeout(timer);
-        reject(new Error(`the lane's process did not start${this.#lastWords()}`));
+        reject(new Error(`the lane did not start: ${this.#endedBecause}`));
       });
     });
-    this.ready = Promise.all([listening, up]).then(() => undefined);
+    this.ready = Promise.all([listening, up]).then(() => {
+      this.#started = true;
+    });
   }
 
   get pid(): number | null {
@@ -118,7 +124,7 @@ class ProcessHost implements LaneHost {
   openThread(): Promise<ThreadChannel> {
     const thread = ++this.#threads;
     return new Promise((resolve, reject) => {
-      if (this.#gone) {
+      if (this.#endedBecause !== null) {
         reject(new Error("the lane's process is gone"));
         return;
       }
@@ -191,12 +197,13 @@ class ProcessHost implements LaneHost {
   }
 
   #ended(reason: string): void {
-    if (this.#gone) return;
-    this.#gone = true;
+    if (this.#endedBecause !== null) return;
+    this.#endedBecause = `${reason}${this.#lastWords()}`;
     this.#server.close();
     for (const refuse of this.#refused) refuse(new Error(reason));
     this.#refused.clear();
-    if (!this.#closing) this.#events.lost(`${reason}${this.#lastWords()}`);
+    // Whoever waits for it to start learns of it by that.
+    if (this.#started && !this.#closing) this.#events.lost(this.#endedBecause);
   }
 
   #lastWords(): string {

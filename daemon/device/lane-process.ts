@@ -258,7 +258,7 @@ export class LaneProcess {
     for (const { channel } of this.#models.values()) this.#dead.add(channel);
     const text = `lane ${this.lane} was lost: ${reason}`;
     this.#options.events.log("warn", text);
-    this.#up = this.#closed ? Promise.resolve() : this.#restart();
+    this.#up = this.#closed ? Promise.resolve() : this.#restart().catch((error) => this.#failedToRestart(error));
     this.#device.lose(text);
     const pending = this.#pending;
     this.#pending = null;
@@ -282,13 +282,18 @@ export class LaneProcess {
         this.#host = host;
         break;
       } catch (error) {
-        this.#options.events.log("warn", `lane ${this.lane} could not be restarted: ${String(error)}`);
+        this.#failedToRestart(error);
       }
     }
     this.#restarts++;
     this.#device = this.#newDevice();
     this.#options.events.restarted(this.#device);
     for (const key of [...this.#models.keys()]) this.#reload(key);
+  }
+
+  #failedToRestart(error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#options.events.log("warn", `lane ${this.lane} could not be restarted: ${reason}`);
   }
 
   #reload(key: string): void {
