@@ -124,7 +124,6 @@ export function gatherStrings(
     }
     for (const element of data) elements.push(element);
   }
-  const lastRow = elements.slice(elements.length - itemElements);
-  while (elements.length < bucket * itemElements) elements.push(...lastRow);
+  while (elements.length < bucket * itemElements) elements.push(elements[elements.length - itemElements]!);
   return elements;
 }

@@ -147,10 +147,11 @@ export class LaneDevice implements Device {
     let gathered: Gathered;
     let strings: Uint8Array[];
     try {
+      strings = this.#strings(model, execution);
       gathered = this.#gather(execution, true)!;
       this.#staged = null;
-      strings = this.#strings(model, execution);
     } catch (error) {
+      this.#dropStaged();
       return { execution, message: error instanceof Error ? error.message : String(error), unreadable: NONE };
     }
     const { slot, unreadable } = gathered;

@@ -62,18 +62,19 @@ export class SlotPool {
     this.#capacityBytes = bytes;
   }
 
-  /** A slot of at least this size; null where none is free and no extra one is wanted. Throws `OutOfArenaMemory`. */
+  /** A slot of at least this size; null where none is free and no extra one is wanted. Throws `OutOfArenaMemory`, changing nothing. */
   acquire(bytes: number, extra: boolean): Slot | null {
-    let slot = this.#free.pop();
+    let slot = this.#free.at(-1);
     if (slot === undefined) {
       if (!extra) return null;
       slot = this.#make(Math.max(bytes, this.#capacityBytes));
       this.#retired.add(slot);
-    } else if (slot.bytes < bytes) {
+    } else {
       // A shape larger than those that were warmed: the slot grows, with room to spare for the next.
-      const larger = this.#make(bytes + (bytes >> 2));
-      this.#destroy(slot);
-      slot = larger;
+      const larger = slot.bytes < bytes ? this.#make(bytes + (bytes >> 2)) : null;
+      this.#free.pop();
+      if (larger !== null) this.#destroy(slot);
+      slot = larger ?? slot;
     }
     this.#busy.add(slot);
     return slot;

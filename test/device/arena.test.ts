@@ -84,4 +84,19 @@ describe("slots", () => {
       arena?.close();
     });
   }
+
+  it("are still there after one could not grow", { skip: process.platform !== "linux" }, () => {
+    const arena = Arena.open(["memfd"], 8 * PAGE_BYTES);
+    const pool = new SlotPool(arena, { added: () => {}, removed: () => {} });
+    pool.resize(2 * PAGE_BYTES);
+    for (let time = 0; time < 3; time++) {
+      assert.throws(() => pool.acquire(8 * PAGE_BYTES, true), OutOfArenaMemory);
+    }
+    const slots = [pool.acquire(PAGE_BYTES, false), pool.acquire(PAGE_BYTES, false)];
+    assert.ok(!slots.includes(null));
+    for (const slot of slots) pool.release(slot!);
+    pool.resize(0);
+    assert.equal(arena.reservedBytes, 0);
+    arena.close();
+  });
 });
