@@ -20,7 +20,7 @@ import { identityOf, ProfileCache, type ProfileIdentity } from "../device/profil
 import { CPU_PROVIDER } from "../device/provider.ts";
 import { ShapeTable } from "../device/shape-table.ts";
 import { siblingModule } from "../device/sibling.ts";
-import { SilenceWatch } from "../device/silence-watch.ts";
+import { NO_THREAD, SilenceWatch } from "../device/silence-watch.ts";
 import type { Device } from "../engine/ports.ts";
 import type { LoadedReplicas, ReplicaPool } from "../lifecycle/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
@@ -244,7 +244,9 @@ export class CpuReplicas implements ReplicaPool {
     try {
       host = await this.#start();
       const started = host;
-      channel = await this.#silence.during(`starting replicas of ${version.key}`, () => started.openThread());
+      channel = await this.#silence.during(`starting replicas of ${version.key}`, NO_THREAD, () => {
+        return started.openThread();
+      });
     } catch (error) {
       if (error instanceof LoadError) throw error;
       throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
@@ -261,7 +263,7 @@ export class CpuReplicas implements ReplicaPool {
     const request: PoolLoadRequest = { ...loadRequest(version, how), replicas: split.replicas };
     let warmed: WarmedModel;
     try {
-      warmed = await this.#silence.during(`loading replicas of ${version.key}`, () => {
+      warmed = await this.#silence.during(`loading replicas of ${version.key}`, { channel, takesTurns: false }, () => {
         return new Promise<WarmedModel>((resolve, reject) => {
           this.#loading = { resolve, reject };
           channel.send({ type: "load", request });
@@ -285,7 +287,7 @@ export class CpuReplicas implements ReplicaPool {
     payload: Uint8Array,
     buffer: ArrayBuffer | null,
   ): void {
-    this.#silence.heard();
+    this.#silence.heard(channel);
     switch (message.type) {
       // Loads go one after another, so an answer is that of the only one that waits.
       case "loaded":
@@ -344,7 +346,7 @@ export class CpuReplicas implements ReplicaPool {
   /** Ends sessions; those whose process died have ended already. */
   async #close(key: string, { host, channel }: Sessions): Promise<void> {
     if (host !== this.#host) return;
-    await this.#silence.during(`unloading replicas of ${key}`, () => {
+    await this.#silence.during(`unloading replicas of ${key}`, { channel, takesTurns: false }, () => {
       return new Promise<void>((resolve) => {
         this.#unloading.set(channel, resolve);
         channel.send({ type: "unload", model: key });

@@ -19,7 +19,7 @@ import { monotoneProfile } from "./profile.ts";
 import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
 import { allowsThreads, providerText } from "./provider.ts";
 import { ShapeTable } from "./shape-table.ts";
-import { SilenceWatch } from "./silence-watch.ts";
+import { NO_THREAD, SilenceWatch } from "./silence-watch.ts";
 
 interface Kept {
   readonly version: ModelVersion;
@@ -238,12 +238,13 @@ export class LaneProcess {
     }
     const budgetMs = this.#profileBudgetMs / kept.loaded.buckets.length;
     try {
-      return await this.#silence.during(`warming ${key}`, () => {
+      const work = (): Promise<number> => {
         return new Promise((resolve, reject) => {
           this.#warming = { resolve, reject };
           kept.channel.send({ type: "warm", model: key, shape, bucket, budgetMs });
         });
-      });
+      };
+      return await this.#silence.during(`warming ${key}`, { channel: kept.channel, takesTurns: true }, work);
     } finally {
       this.#warming = null;
     }
@@ -334,9 +335,7 @@ export class LaneProcess {
       known,
       profileBudgetMs: this.#profileBudgetMs,
     });
-    const { channel, warmed } = await this.#silence.during(`loading ${version.key}`, () => {
-      return this.#loadOn(request, version);
-    });
+    const { channel, warmed } = await this.#loadOn(request, version);
     const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
     if (!fromCache) await this.#remember(identity, warmed);
     const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
@@ -363,12 +362,15 @@ export class LaneProcess {
     request: LoadRequest,
     version: ModelVersion,
   ): Promise<{ readonly channel: ThreadChannel; readonly warmed: WarmedModel }> {
-    const channel = await this.#openChannel();
+    const doing = `loading ${version.key}`;
+    const channel = await this.#silence.during(doing, NO_THREAD, () => this.#openChannel());
     const device = this.#device;
     try {
-      const warmed = await new Promise<WarmedModel>((resolve, reject) => {
-        this.#pending = { model: version.key, resolve, reject };
-        channel.send({ type: "load", request });
+      const warmed = await this.#silence.during(doing, { channel, takesTurns: false }, () => {
+        return new Promise<WarmedModel>((resolve, reject) => {
+          this.#pending = { model: version.key, resolve, reject };
+          channel.send({ type: "load", request });
+        });
       });
       this.#place(device, version, channel, warmed);
       return { channel, warmed };
@@ -401,7 +403,7 @@ export class LaneProcess {
     if (kept === undefined) return;
     this.#models.delete(model);
     if (this.#host === null || this.#dead.has(kept.channel)) return;
-    await this.#silence.during(`unloading ${model}`, () => {
+    await this.#silence.during(`unloading ${model}`, { channel: kept.channel, takesTurns: false }, () => {
       return new Promise<void>((resolve) => {
         this.#unloading.set(model, resolve);
         kept.channel.send({ type: "unload", model });
@@ -422,7 +424,7 @@ export class LaneProcess {
     } catch (error) {
       throw new CrashedBeside("crashed", error instanceof Error ? error.message : String(error));
     }
-    channel.onMessage((message, payload, buffer) => this.#received(message, payload, buffer));
+    channel.onMessage((message, payload, buffer) => this.#received(channel, message, payload, buffer));
     if (!allowsThreads(this.#options.provider)) this.#sharedChannel = channel;
     return channel;
   }
@@ -431,14 +433,17 @@ export class LaneProcess {
     if (channel !== this.#sharedChannel) this.#host?.closeThread(channel);
   }
 
-  #received(message: FromThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
-    this.#silence.heard();
+  #received(channel: ThreadChannel, message: FromThread, payload: Uint8Array, buffer: ArrayBuffer | null): void {
+    this.#silence.heard(channel);
     switch (message.type) {
       case "done":
       case "failed":
+        this.#silence.turnPassed();
         this.#device.ended(message, payload, buffer);
         break;
       case "progress":
+        // It has a trial run ahead, for which it waits until no batch wants to execute.
+        this.#silence.takesTurns(channel);
         this.#options.events.progress?.(message.model, message.activity);
         break;
       case "loaded":

@@ -1,10 +1,22 @@
 import type { HangLimits, Timer } from "./hang-limits.ts";
+import type { ThreadChannel } from "./lane-host.ts";
 
-/** Watches over one load at a time: a lane that tells of nothing for too long is hung. */
+/** A thread that is waited for. */
+export interface WatchedThread {
+  /** null while it has none. */
+  readonly channel: ThreadChannel | null;
+  /** Whether it waits for its turn to execute, which it gets when no batch of other threads wants to. */
+  readonly takesTurns: boolean;
+}
+
+/** Nobody yet who could tell of something. */
+export const NO_THREAD: WatchedThread = { channel: null, takesTurns: false };
+
+/** Watches over one thread at a time, while it loads, warms or unloads: one that is silent for too long is hung. */
 export class SilenceWatch {
   readonly #limits: HangLimits;
   readonly #hung: (reason: string) => void;
-  #timer: Timer | null = null;
+  #watched: (WatchedThread & { readonly timer: Timer }) | null = null;
 
   /** @param hung is to end the lane, so that what waits for it ends as after a crash */
   constructor(limits: HangLimits, hung: (reason: string) => void) {
@@ -13,23 +25,33 @@ export class SilenceWatch {
   }
 
   get watching(): boolean {
-    return this.#timer !== null;
+    return this.#watched !== null;
   }
 
-  /** The lane told of something. */
-  heard(): void {
-    this.#timer?.restart();
+  /** A thread told of something: that others are alive says nothing of the one that is watched. */
+  heard(channel: ThreadChannel): void {
+    if (this.#watched?.channel === channel) this.#watched.timer.restart();
   }
 
-  async during<T>(what: string, work: () => Promise<T>): Promise<T> {
+  /** The thread waits for turns from now on. */
+  takesTurns(channel: ThreadChannel): void {
+    if (this.#watched?.channel === channel) this.#watched = { ...this.#watched, takesTurns: true };
+  }
+
+  /** A batch of any thread has ended: what waits for its turn may have waited for that. */
+  turnPassed(): void {
+    if (this.#watched?.takesTurns) this.#watched.timer.restart();
+  }
+
+  async during<T>(what: string, thread: WatchedThread, work: () => Promise<T>): Promise<T> {
     const { loadMs, startTimer } = this.#limits;
     const timer = startTimer(loadMs, () => this.#hung(`it gave no sign of life for ${loadMs} ms while ${what}`));
-    this.#timer = timer;
+    this.#watched = { ...thread, timer };
     try {
       return await work();
     } finally {
       timer.cancel();
-      this.#timer = null;
+      this.#watched = null;
     }
   }
 }
