@@ -1,5 +1,8 @@
 import type { Clock } from "./engine/ports.ts";
 
+/** Node takes longer times for 1 ms. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** The process's monotonic clock, in integer microseconds since the process started. */
 export class LiveClock implements Clock {
   #generation = 0;
@@ -27,6 +30,6 @@ export class LiveClock implements Clock {
     // Node's timers count whole milliseconds and run late rather than early; the last part of one is spent turning the
     // event loop, so that a wake-up is late by microseconds and not by a millisecond.
     if (leftUs < 1000) this.#immediate = setImmediate(again);
-    else this.#timer = setTimeout(again, Math.floor(leftUs / 1000));
+    else this.#timer = setTimeout(again, Math.min(TIMER_MS_MAX, Math.floor(leftUs / 1000)));
   }
 }

@@ -186,7 +186,7 @@ export const SETTINGS: SettingsTable = {
     what: "models to load at start under explicit control; * for all",
   },
   repository_poll_ms: {
-    schema: integer(100),
+    schema: integer(100, 86_400_000),
     reads: "number",
     value: "MS",
     byDefault: "5000",

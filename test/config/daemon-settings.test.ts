@@ -4,6 +4,7 @@ import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { type DaemonSettings, loadSettings, type SettingsSources } from "../../daemon/config/daemon-settings.ts";
 import { ConfigError, formatProblem } from "../../daemon/config/problems.ts";
+import { SETTING_NAMES, SETTINGS } from "../../daemon/config/settings-table.ts";
 import { tempDir, writeFiles } from "./temp-dir.ts";
 
 function settingsOf(sources: SettingsSources): DaemonSettings {
@@ -42,6 +43,13 @@ test("without file, environment or flags every setting has its default", (t) => 
   assert.equal(settings.profileCacheDir, "/home/someone/.cache/slackline/profiles");
   assert.equal(settings.queueBytesMax, settings.inflightBytesMax);
   for (const [name, value] of Object.entries(settings)) assert.notEqual(value, undefined, `${name} has no default`);
+});
+
+test("no time may be longer than timers can take", () => {
+  const times = SETTING_NAMES.filter((name) => name.split("_").includes("ms"));
+  assert.ok(times.includes("repository_poll_ms") && times.includes("load_timeout_ms"));
+  const unlimited = times.filter((name) => SETTINGS[name].schema.safeParse(2 ** 31).success);
+  assert.deepEqual(unlimited, []);
 });
 
 test("the sample repository inside models is served when it is there", (t) => {
