@@ -34,10 +34,15 @@ export function divideCores(
   return { laneThreads, poolCores };
 }
 
-/** Whether a model will run on CPU replicas, given what the device lanes run on. */
-export function usesReplicas({ settings }: ModelVersion, deviceIsCpu: boolean): boolean {
+/** Whether models get replicas for spill-over that have not asked for any. */
+export function replicasByDefault({ poolCores }: CoreSettings, deviceIsCpu: boolean): boolean {
+  // They would take the cores of a lane that runs on the CPU itself.
+  return poolCores !== 0 && !deviceIsCpu;
+}
+
+/** Whether a model is to run on CPU replicas. */
+export function usesReplicas({ settings }: ModelVersion, byDefault: boolean): boolean {
   if (settings.device === "cpu") return true;
   if (settings.device === "gpu") return false;
-  // Replicas for spill-over would take the cores of a lane that runs on the CPU itself, so they have to be asked for.
-  return settings.replicas === "auto" ? !deviceIsCpu : settings.replicas > 0;
+  return settings.replicas === "auto" ? byDefault : settings.replicas > 0;
 }

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
 import { deviceText } from "./config/devices.ts";
 import { fileErrorText } from "./config/yaml-file.ts";
-import { divideCores, usesReplicas } from "./cores.ts";
+import { divideCores, replicasByDefault, usesReplicas } from "./cores.ts";
 import { CpuReplicas } from "./cpu/cpu-replicas.ts";
 import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
 import { LaneProcess } from "./device/lane-process.ts";
@@ -137,16 +137,18 @@ async function compose(
 
   const choices = await chooseDevices(settings, logger);
   const deviceIsCpu = choices.every(({ provider }) => provider.name === "cpu");
+  const spillOver = replicasByDefault(settings, deviceIsCpu);
   const shares = divideCores(
     settings,
     { onCpu: deviceIsCpu, needed: firstScan.models.some(({ settings: { device } }) => device !== "cpu") },
-    firstScan.models.some((version) => usesReplicas(version, deviceIsCpu)),
+    firstScan.models.some((version) => usesReplicas(version, spillOver)),
   );
   // Filled below, when there is somebody to tell what becomes of them.
   const lanes: LaneProcess[] = [];
   const hangLimits = { executionMs: settings.executionTimeoutMs, loadMs: settings.loadTimeoutMs };
   const replicas = new CpuReplicas({
-    cores: Math.max(1, shares.poolCores),
+    // Where nothing needs the pool yet, a model that comes later may.
+    cores: settings.poolCores ?? Math.max(1, shares.poolCores),
     cacheFolder: settings.profileCacheDir,
     hangLimits,
     events: {
@@ -167,7 +169,7 @@ async function compose(
     control: settings.modelControl,
     pollMs: settings.repositoryPollMs,
     reprofile: settings.reprofile,
-    deviceIsCpu,
+    replicasByDefault: spillOver,
     logger,
     observer: {
       servingChanged(name, version, serving) {

@@ -169,7 +169,7 @@ export const SETTINGS: SettingsTable = {
     reads: "number",
     value: "N",
     byDefault: "decided by what is placed on CPU",
-    what: "cores for CPU replicas; 0 for none",
+    what: "cores for CPU replicas; 0 for none: models with device: cpu can't be served then",
   },
   model_control: {
     schema: oneOf(MODEL_CONTROLS),

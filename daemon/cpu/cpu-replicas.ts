@@ -29,7 +29,7 @@ import type { PoolLoadRequest } from "./pool-main.ts";
 import { bestSplit, candidateSplits, describeSplits, type MeasuredSplit, type Split } from "./splits.ts";
 
 export interface CpuReplicasOptions {
-  /** Cores to divide; all models share them. */
+  /** Cores to divide; all models share them. With 0 every load is refused. */
   readonly cores: number;
   /** Folder for measured profiles; null: none are kept. */
   readonly cacheFolder: string | null;
@@ -74,6 +74,8 @@ interface Waiting {
 
 const CRASHES_MAX = 3;
 const CRASH_WINDOW_MS = 600_000;
+const NO_CORES =
+  "pool_cores is 0, which leaves no cores to CPU replicas: raise it, or let the model run on the device alone (device: gpu)";
 
 export class CpuReplicas implements ReplicaPool {
   readonly #options: CpuReplicasOptions;
@@ -111,6 +113,7 @@ export class CpuReplicas implements ReplicaPool {
     { reprofile }: { readonly reprofile: boolean },
   ): Promise<LoadedReplicas> {
     return this.#inTurn(async () => {
+      if (this.#options.cores === 0) throw new LoadError("no-cores", NO_CORES);
       if (this.#models.has(version.key)) await this.#unloadNow(version.key);
       const kept = await this.#loadNow(version, sloUs, reprofile).catch((error: unknown) => {
         // A crash while replicas of another model were executing says nothing of this one.

@@ -8,6 +8,8 @@ export type LoadErrorCode =
   | "warm-up"
   /** The lane's shared memory cannot hold two of its largest batches. */
   | "memory"
+  /** No cores are set aside for CPU replicas. */
+  | "no-cores"
   /** The lane's process died while loading it. */
   | "crashed"
   /** The lane was closed, or the model unloaded, before it had loaded. */

@@ -21,7 +21,8 @@ export interface LifecycleParts {
   readonly pollMs: number;
   readonly reprofile: boolean;
   /** Whether the device lanes run on the CPU. */
-  readonly deviceIsCpu: boolean;
+  /** Whether models get CPU replicas for spill-over that have not asked for any. */
+  readonly replicasByDefault: boolean;
   readonly observer: LifecycleObserver;
   readonly logger: LifecycleLogger;
 }

@@ -10,7 +10,8 @@ export interface PlacementParts {
   readonly lanes: readonly ModelLane[];
   readonly replicas: ReplicaPool;
   readonly reprofile: boolean;
-  readonly deviceIsCpu: boolean;
+  /** Whether models get CPU replicas for spill-over that have not asked for any. */
+  readonly replicasByDefault: boolean;
   readonly logger: LifecycleLogger;
 }
 
@@ -36,7 +37,7 @@ export class Placement {
 
   /** Loads a version where it belongs and announces it to the engine. */
   async place(asked: ModelVersion): Promise<ServedModel> {
-    const { lanes, host, replicas, reprofile, deviceIsCpu, logger } = this.#parts;
+    const { lanes, host, replicas, reprofile, replicasByDefault, logger } = this.#parts;
     let version = asked;
     const loaded: [lane: ModelLane, on: LoadedOnLane][] = [];
     let pool: LoadedReplicas | null = null;
@@ -49,7 +50,7 @@ export class Placement {
           loaded.push([lane, placed.on]);
         }
       }
-      if (usesReplicas(version, deviceIsCpu)) {
+      if (usesReplicas(version, replicasByDefault)) {
         this.#watch.doing(`loading ${version.key} on CPU replicas`);
         const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
         try {

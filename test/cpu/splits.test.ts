@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { divideCores } from "../../daemon/cores.ts";
+import { divideCores, replicasByDefault, usesReplicas } from "../../daemon/cores.ts";
 import { mergeWarmed } from "../../daemon/cpu/merge-warmed.ts";
 import { bestSplit, candidateSplits, describeSplits, type MeasuredSplit } from "../../daemon/cpu/splits.ts";
 import type { WarmedModel } from "../../daemon/device/messages.ts";
+import type { ModelVersion } from "../../daemon/repository/model.ts";
 
 const text = (splits: readonly { replicas: number; threads: number }[]) =>
   splits.map(({ replicas, threads }) => `${replicas}×${threads}`);
@@ -69,4 +70,17 @@ test("one core is left to the event loop; the rest is divided between lane and p
   assert.deepEqual(divideCores(auto, { onCpu: false, needed: true }, true, 8), { laneThreads: 1, poolCores: 7 });
   assert.deepEqual(divideCores(auto, cpuLane, false, 1), { laneThreads: 1, poolCores: 0 });
   assert.deepEqual(divideCores({ laneThreads: 3, poolCores: 2 }, cpuLane, true, 8), { laneThreads: 3, poolCores: 2 });
+});
+
+test("models get replicas for spill-over where the pool has cores of its own, or where they ask for some", () => {
+  const version = (device: string, replicas: number | "auto") => ({ settings: { device, replicas } }) as ModelVersion;
+  const uses = (poolCores: number | null, deviceIsCpu: boolean) => {
+    const byDefault = replicasByDefault({ laneThreads: null, poolCores }, deviceIsCpu);
+    const asked = [version("auto", "auto"), version("auto", 2), version("cpu", "auto"), version("gpu", 2)];
+    return asked.map((one) => usesReplicas(one, byDefault));
+  };
+  assert.deepEqual(uses(null, false), [true, true, true, false]);
+  assert.deepEqual(uses(4, false), [true, true, true, false]);
+  assert.deepEqual(uses(4, true), [false, true, true, false]);
+  assert.deepEqual(uses(0, false), [false, true, true, false]);
 });
