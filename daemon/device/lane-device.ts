@@ -18,7 +18,7 @@ import { decodeStrings, encodeStrings } from "./frames.ts";
 import { gatherRows, gatherStrings } from "./gather.ts";
 import { executionLimitMs, type HangLimits, type Timer } from "./hang-limits.ts";
 import type { ThreadChannel } from "./lane-host.ts";
-import { type BatchLayout, LayoutCache, product } from "./layout.ts";
+import { type BatchLayout, endOfInputs, LayoutCache, product } from "./layout.ts";
 import type { FromThread, OutputPlace } from "./messages.ts";
 import { type Slot, SlotPool } from "./slots.ts";
 
@@ -305,14 +305,17 @@ export class LaneDevice implements Device {
     const model = this.#models.get(plan.model)!;
     const layout = model.layouts.get(plan.shape);
     const bytes = neededBytes(model, layout);
+    // Outputs that find no place in the slot travel in a message.
+    const leastBytes = endOfInputs(layout, plan.bucket);
     const staged = this.#staged;
+    const alike = staged?.execution.plan.model === plan.model && staged.execution.plan.shape === plan.shape;
     let from = 0;
     let earlierUs = 0;
     const unreadable = new Map<RequestId, Error>();
     let slot: Slot | null;
-    if (staged !== null && staged.slot.bytes >= bytes) {
+    if (staged !== null && staged.slot.bytes >= (alike ? leastBytes : bytes)) {
       slot = staged.slot;
-      if (staged.execution.plan.model === plan.model && staged.execution.plan.shape === plan.shape) {
+      if (alike) {
         from = commonPrefix(staged.execution, execution);
         earlierUs = staged.gatherUs;
         for (const { id } of requests.slice(0, from)) {
@@ -322,7 +325,7 @@ export class LaneDevice implements Device {
       }
     } else {
       this.#dropStaged();
-      slot = this.#pool.acquire(bytes, extraSlot);
+      slot = this.#pool.acquire(bytes, extraSlot, leastBytes);
     }
     if (slot === null) return null;
     try {

@@ -79,6 +79,11 @@ export function withItems(shape: readonly number[], items: number, batched: bool
   return batched ? [items, ...shape.slice(1)] : [...shape];
 }
 
+/** End of the inputs of a batch of `items`. */
+export function endOfInputs({ inputs }: BatchLayout, items: number): number {
+  return inputs.reduce((end, { offset, itemBytes }) => Math.max(end, offset + items * itemBytes), 0);
+}
+
 /** Layouts by shape key, bounded: callers choose the shapes, so their number is not ours. */
 export class LayoutCache {
   readonly #model: LaidOutModel;

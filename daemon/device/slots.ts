@@ -2,7 +2,7 @@
  * The slots of a lane: each holds one batch's inputs and outputs. Two are enough, one executing and one being gathered;
  * a third is made for a moment where a caller still reads the outputs of the batch before.
  */
-import { type Arena, mapRegion, type Region } from "./arena.ts";
+import { type Arena, mapRegion, OutOfArenaMemory, type Region } from "./arena.ts";
 
 export interface Slot {
   /** null while it is handed over to a thread, where memory is not shared. */
@@ -62,19 +62,18 @@ export class SlotPool {
     this.#capacityBytes = bytes;
   }
 
-  /** A slot of at least this size; null where none is free and no extra one is wanted. Throws `OutOfArenaMemory`, changing nothing. */
-  acquire(bytes: number, extra: boolean): Slot | null {
-    let slot = this.#free.at(-1);
-    if (slot === undefined) {
-      if (!extra) return null;
-      slot = this.#make(Math.max(bytes, this.#capacityBytes));
-      this.#retired.add(slot);
-    } else {
-      // A shape larger than those that were warmed: the slot grows, with room to spare for the next.
-      const larger = slot.bytes < bytes ? this.#make(bytes + (bytes >> 2)) : null;
+  /**
+   * A slot of at least this size, or where memory is short, of `leastBytes`; null where none is free and no extra one is
+   * wanted. Throws `OutOfArenaMemory`, changing nothing.
+   */
+  acquire(bytes: number, extra: boolean, leastBytes: number = bytes): Slot | null {
+    const free = this.#free.at(-1);
+    if (free === undefined && !extra) return null;
+    const slot = this.#fitting(free, bytes, leastBytes);
+    if (free === undefined) this.#retired.add(slot);
+    else {
       this.#free.pop();
-      if (larger !== null) this.#destroy(slot);
-      slot = larger ?? slot;
+      if (slot !== free) this.#destroy(free);
     }
     this.#busy.add(slot);
     return slot;
@@ -95,6 +94,17 @@ export class SlotPool {
     this.#busy.clear();
     this.#retired.clear();
     this.#capacityBytes = 0;
+  }
+
+  #fitting(free: Slot | undefined, bytes: number, leastBytes: number): Slot {
+    if (free !== undefined && free.bytes >= bytes) return free;
+    try {
+      // A shape larger than those that were warmed: the slot grows, with room to spare for the next.
+      return this.#make(free === undefined ? Math.max(bytes, this.#capacityBytes) : Math.ceil(1.25 * bytes));
+    } catch (error) {
+      if (!(error instanceof OutOfArenaMemory)) throw error;
+      return free !== undefined && free.bytes >= leastBytes ? free : this.#make(leastBytes);
+    }
   }
 
   #make(bytes: number): Slot {

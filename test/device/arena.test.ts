@@ -92,6 +92,11 @@ describe("slots", () => {
     for (let time = 0; time < 3; time++) {
       assert.throws(() => pool.acquire(8 * PAGE_BYTES, true), OutOfArenaMemory);
     }
+    const least = pool.acquire(8 * PAGE_BYTES, false, 3 * PAGE_BYTES)!;
+    assert.equal(least.bytes, 3 * PAGE_BYTES, "of the least size where there is no room for more");
+    pool.release(least);
+    assert.equal(pool.acquire(8 * PAGE_BYTES, false, PAGE_BYTES), least, "that of before where it will do");
+    pool.release(least);
     const slots = [pool.acquire(PAGE_BYTES, false), pool.acquire(PAGE_BYTES, false)];
     assert.ok(!slots.includes(null));
     for (const slot of slots) pool.release(slot!);

@@ -148,6 +148,30 @@ describe("life of a lane", () => {
     });
   });
 
+  it("executes small batches of a shape of which large ones find no room, and refuses those alone", {
+    skip: !SHARES_MEMORY,
+  }, async () => {
+    await withLane({ arenaBytesMax: 1 << 20 }, async (rig) => {
+      const settings = { warmShapes: [{ x: [64] }] };
+      const version = await rig.version(dynamicDims(), { name: "long", maxBatchSize: 32, settings });
+      await rig.lane.load(version);
+      // A row of 64 KiB: its largest batch has 2 MiB of inputs.
+      const length = 16_384;
+      const row = Array.from({ length }, (_, index) => index % 100);
+      const request = () => rig.request(version, [floats("x", [1, length], row)]);
+      for (let time = 0; time < 3; time++) {
+        const [y] = await rig.run(version, [request()], 1);
+        assert.deepEqual(
+          floatsOf(y!),
+          row.map((value) => 2 * value),
+        );
+        const tooLarge = rig.execution(version, Array.from({ length: 32 }, request), 32);
+        const result = await rig.start(tooLarge);
+        assert.match(result.ok ? "" : result.message, /of shared memory wanted/);
+      }
+    });
+  });
+
   it("executes batches while another model is being warmed up", async () => {
     await withLane({ profileBudgetMs: 300 }, async (rig) => {
       const quick = await rig.version(addOne(), { name: "quick" });
