@@ -32,7 +32,7 @@ export class Triage {
     const { spec } = model;
     const endsUs = meta.deadlineUs === null || !(meta.explicit || spec.shedImplicit) ? meta.expiresUs : meta.deadlineUs;
     if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
-    if (meta.alone === true) return null;
+    if (meta.again === true) return null;
     const full =
       model.queuedItems + meta.items > spec.queueItemsMax
         ? ({ cause: "queue_items", limit: spec.queueItemsMax } as const)
