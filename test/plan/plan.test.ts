@@ -45,8 +45,36 @@ test("what fits says so, with how much more would fit and who would be late firs
   assert.equal(plan.breaks_first?.model, "light");
   assert.match(
     planText(plan),
-    /^two fits \(devices busy .*headroom: × [\d.]+ \(all rates may grow.*breaks first: light/s,
+    /^two fits \(its lane is busy .*headroom: × [\d.]+ \(all rates may grow.*breaks first: light/s,
   );
+});
+
+test("where models are cheap, the headroom is searched up to a limit, with runs that stay small", () => {
+  const model = (name: string, slo_ms: number, rate_per_s: number) => ({
+    name,
+    max_batch: 64,
+    slo_ms,
+    profile: { alpha_ms: 0.001, beta_ms: 0.03 },
+    arrivals: { process: "poisson", rate_per_s },
+  });
+  const cheap = (slo_ms: number, rate_per_s: number) =>
+    parseScenario({ name: "cheap", warmup_s: 2, measure_s: 30, models: [model("text", slo_ms, rate_per_s)] }, "cheap");
+  const scales: number[] = [];
+  const plan = planFor(cheap(100, 80), (scale) => scales.push(scale));
+  assert.ok(plan.fits && plan.headroom_open && plan.breaks_first === null);
+  assert.deepEqual([plan.headroom, Math.max(...scales)], [100, 100]);
+  assert.ok(scales.length <= 12, scales.join(" "));
+  assert.match(planText(plan), /headroom: more than × 100\.00 .*no larger one was tried/);
+  // With a long SLO a run can't be short, so that less is tried.
+  assert.equal(planFor(cheap(1000, 1000)).headroom, 10);
+});
+
+test("time of lanes adds up to what the headline says of them", () => {
+  const base = scenario(0);
+  const plan = planFor({ ...base, devices: [{ ...base.devices[0]!, lanes: 2 }] });
+  assert.equal(plan.lanes, 2);
+  assert.equal(plan.busy_share, plan.models[0]!.lane_share / 2);
+  assert.match(planText(plan), /its 2 lanes are busy [\d.]+ % on average.*of a lane/s);
 });
 
 test("a model that misses is told what stood before its requests", () => {
