@@ -1,5 +1,5 @@
 /** The composition: builds every part, connects them, starts and stops them in order. */
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Logger } from "pino";
 import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
@@ -277,7 +277,9 @@ function startDecisionLog(file: string, logger: Logger): DecisionLogFile {
   try {
     closeSync(openSync(file, "w"));
   } catch (error) {
-    throw new Error(`decision log ${file}: ${fileErrorText(error)}`, { cause: error });
+    const folder = path.dirname(file);
+    const what = existsSync(folder) ? fileErrorText(error) : `the folder ${folder} does not exist`;
+    throw new Error(`decision log ${file}: ${what}`, { cause: error });
   }
   return openDecisionLog(file, (error) => {
     logger.error(`the decision log ends here: ${file} can't be written: ${error.message}`);
