@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { formatProblem } from "../config/problems.ts";
 import type { Device } from "../engine/ports.ts";
 import { RepositoryError } from "../repository/errors.ts";
 import type { ModelVersion } from "../repository/model.ts";
@@ -302,16 +301,24 @@ export class Lifecycle implements ModelCatalog {
     for (const warning of scan.warnings) logger.warn({}, warning);
     const before = this.#reported;
     const now = new Map<string, string>();
-    for (const problem of scan.configProblems.map(formatProblem)) {
-      if (!before.has(problem)) logger.error({}, problem);
-      now.set(problem, "");
-    }
+    const kept = new Set(scan.models.map(({ key }) => key));
+    // A bad configuration is the reason of all versions of its model.
+    const fresh = new Map<string, { readonly reason: string; readonly models: string[] }>();
     for (const { name, version, reason } of scan.unavailable) {
       const model = version === null ? name : `${name}/${version}`;
       // Files that are still being copied are nothing to complain about.
       if (scan.settling.includes(model)) continue;
-      if (before.get(model) !== reason) logger.error({ model, reason }, `${model} can't be served: ${reason}`);
       now.set(model, reason);
+      if (before.get(model) === reason) continue;
+      const alike = fresh.get(`${name}: ${reason}`);
+      if (alike === undefined) fresh.set(`${name}: ${reason}`, { reason, models: [model] });
+      else alike.models.push(model);
+    }
+    for (const { reason, models } of fresh.values()) {
+      const served = models.filter((model) => kept.has(model));
+      const model = (served.length > 0 ? served : models).join(", ");
+      const what = served.length > 0 ? "keeps its previous files and settings" : "can't be served";
+      logger.error({ model, reason }, `${model} ${what}: ${reason}`);
     }
     this.#reported = now;
   }
