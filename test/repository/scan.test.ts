@@ -23,6 +23,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
     outputs: [{ name: "y", datatype: "FP32", shape: [-1, 4] }],
     batched: true,
     maxBatchSize: 32,
+    sharedDimensions: [],
     sequence: null,
     settings: {
       sloMs: null,
@@ -50,6 +51,7 @@ test("broken models are named with their reason while the others are served", as
     "missing/1/model.pt": "weights",
     "no-version/config.yaml": "slo_ms: 10\n",
     "bfloat/1/model.onnx": onnxBytes({ inputs: [{ name: "x", type: 16, dims: ["n", 4] }] }),
+    "list/1/model.onnx": onnxBytes({ outputs: [{ name: "y", isSequence: true }] }),
     "lfs/1/model.onnx": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
     "misconfigured/1/model.onnx": GOOD,
     "misconfigured/config.yaml": "slo: 10\nweight: 0\n",
@@ -69,6 +71,7 @@ test("broken models are named with their reason while the others are served", as
     "no-version has no version: expected no-version/1/model.onnx, where 1 is any positive integer; found config.yaml",
   );
   assert.match(reasons.bfloat!, /input 'x' has the element type bfloat16/);
+  assert.match(reasons.list!, /output 'y' is a sequence; only tensors can be served .*'zipmap': False/);
   assert.match(reasons.lfs!, /Git LFS pointer/);
   assert.equal(
     reasons.misconfigured,
@@ -79,6 +82,7 @@ test("broken models are named with their reason while the others are served", as
     "bfloat",
     "empty",
     "lfs",
+    "list",
     "misconfigured",
     "missing",
     "no-version",
