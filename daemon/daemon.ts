@@ -14,6 +14,7 @@ import { Engine } from "./engine/engine.ts";
 import type { EngineObserver } from "./engine/observer.ts";
 import type { Recorder } from "./engine/recording.ts";
 import { EngineHost, ShapedInference } from "./engine-host.ts";
+import { FailureLog } from "./failure-log.ts";
 import { Lifecycle } from "./lifecycle/lifecycle.ts";
 import { LiveClock } from "./live-clock.ts";
 import { EventLoopDelay } from "./metrics/event-loop-delay.ts";
@@ -130,6 +131,7 @@ async function compose(
     ...hooks,
     observers: [
       metrics.tallies,
+      new FailureLog(logger),
       ...(decisionLog === null ? [] : [decisionLog.log]),
       { laneDown: (lane) => lifecycle.laneLost(lane) } satisfies EngineObserver,
     ],
