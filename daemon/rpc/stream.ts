@@ -1,4 +1,5 @@
 /** ModelStreamInfer: many requests on one call, answered in the order in which they complete. */
+import { status } from "@grpc/grpc-js";
 import type { ByteBudget } from "./byte-budget.ts";
 import type { StreamAnswer } from "./eager-writes.ts";
 import { errorParameters, RpcError } from "./errors.ts";
@@ -15,6 +16,8 @@ export interface StreamCall extends CallFacts {
   pause(): unknown;
   resume(): unknown;
   end(): unknown;
+  /** Ends the call with this status, behind what was written. */
+  emit(event: "error", status: { readonly code: status; readonly details: string }): unknown;
 }
 
 export interface StreamLimits {
@@ -60,6 +63,8 @@ class InferenceStream {
   /** Encoded answers that the reader has not taken. */
   #unreadBytes = 0;
   #paused = false;
+  /** The caller has said that it sends nothing more. */
+  #halfClosed = false;
   /** No more requests are expected. */
   #finishing = false;
   /** The call's own end was sent: nothing can be written any more. */
@@ -74,7 +79,10 @@ class InferenceStream {
     this.#context = callContext(call, true, parts.nowUs());
     this.#onClosed = onClosed;
     call.on("data", (bytes) => this.#receive(bytes));
-    call.on("end", () => this.finish());
+    call.on("end", () => {
+      this.#halfClosed = true;
+      this.finish();
+    });
     call.on("cancelled", () => this.#close());
     call.on("close", () => this.#close());
     // grpc-js reports the error to the caller; what is left to do here is the same as after any end.
@@ -148,7 +156,9 @@ class InferenceStream {
   #endWhenDone(): void {
     if (!this.#finishing || this.#ended || this.#closed || this.#tickets.size > 0) return;
     this.#ended = true;
-    this.#call.end();
+    if (this.#halfClosed) this.#call.end();
+    // Requests may be on their way, or yet to be sent: their caller must not take the end for that of its answers.
+    else this.#call.emit("error", { code: status.UNAVAILABLE, details: "the daemon is shutting down" });
   }
 
   #close(): void {
