@@ -31,8 +31,11 @@ export interface Plan {
   /** Mean share of time in which these execute. */
   readonly busy_share: number;
   readonly models: readonly ModelPlan[];
-  /** All rates may grow by this factor before some model has fewer than 99 % on time; 0 where even little is too much. */
-  readonly headroom: number;
+  /**
+   * All rates may grow by this factor before some model has fewer than 99 % on time; 0 where even little is too much, null
+   * where there are no requests.
+   */
+  readonly headroom: number | null;
   /** Whether more was not tried: the headroom is at least that. */
   readonly headroom_open: boolean;
   /** The model that is the first to miss when all rates grow; null where none did. */
@@ -77,6 +80,15 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
   const models = scenario.models
     .filter(({ name }) => now.result.models[name]!.offered > 0)
     .map((model) => modelPlan(model, now));
+  const lanes = laneCount(scenario);
+  const base = {
+    scenario: scenario.name,
+    fits: models.every(({ fits }) => fits),
+    lanes,
+    busy_share: scenario.models.reduce((sum, { name }) => sum + laneShare(name, now), 0) / Math.max(1, lanes),
+    models,
+  };
+  if (models.length === 0) return { ...base, headroom: null, headroom_open: false, breaks_first: null };
   let most = 0;
   const capacity = searchCapacity(
     (scale) => {
@@ -88,13 +100,8 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
   );
   const headroom = capacity.capacity_worst_model_scale;
   const open = headroom >= most;
-  const lanes = laneCount(scenario);
   return {
-    scenario: scenario.name,
-    fits: models.every(({ fits }) => fits),
-    lanes,
-    busy_share: scenario.models.reduce((sum, { name }) => sum + laneShare(name, now), 0) / Math.max(1, lanes),
-    models,
+    ...base,
     headroom,
     headroom_open: open,
     breaks_first: open ? null : breaksFirst(run, headroom),

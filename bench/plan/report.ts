@@ -59,11 +59,13 @@ export function reasonText(model: string, { before, free_share }: MissReasons): 
 }
 
 function headroomText({ headroom, headroom_open }: Plan): string {
+  if (headroom === null) return "not known";
   return `${headroom_open ? "more than " : ""}× ${headroom.toFixed(2)}`;
 }
 
 function headroomLines(plan: Plan): string[] {
   const { headroom, headroom_open, breaks_first } = plan;
+  if (headroom === null) return ["headroom: not known, since there are no requests that could grow"];
   const lines: string[] = [];
   if (headroom === 0)
     lines.push("headroom: none; even a small share of these rates leaves some model below 99 % on time");

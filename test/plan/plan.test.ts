@@ -41,7 +41,7 @@ test("what fits says so, with how much more would fit and who would be late firs
   const plan = planFor(scenario(0));
   assert.ok(plan.fits);
   assert.equal(plan.models[0]!.reasons, null);
-  assert.ok(plan.headroom > 2 && !plan.headroom_open, String(plan.headroom));
+  assert.ok(plan.headroom! > 2 && !plan.headroom_open, String(plan.headroom));
   assert.equal(plan.breaks_first?.model, "light");
   assert.match(
     planText(plan),
@@ -94,7 +94,7 @@ test("an added model's cost to the others is told", () => {
   const before = planFor(scenario(0));
   const added = withModel(scenario(0), "more:rate_per_s=8,slo_ms=400,alpha_ms=0,beta_ms=30,max_batch=1");
   const after = planFor(added);
-  assert.ok(after.headroom < before.headroom);
+  assert.ok(after.headroom! < before.headroom!);
   assert.match(changeText(before, after), /headroom: × .* before, × .* after\n {2}light: .* on time before/);
   const like = withModel(scenario(0), "twin:rate_per_s=5,like=light").models[1]!;
   assert.deepEqual([like.name, like.slo_ms, like.arrivals?.rate_per_s], ["twin", 25, 5]);
@@ -157,5 +157,6 @@ test("the command adds a model to what a daemon serves", async () => {
     promisify(execFile)(process.execPath, [MAIN, "--http", http, "--window", "0.05", ...args]);
   await assert.rejects(plan(), { code: 1, stderr: /has no requests to plan for; add some with --add/ });
   const { stdout } = await plan("--add", "more:rate_per_s=20,like=fast");
+  assert.match(stdout, /headroom: not known, since there are no requests that could grow\n/);
   assert.match(stdout, /with what is added fits.*\nmore +\d/s);
 });
