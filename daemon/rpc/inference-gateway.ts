@@ -1,4 +1,5 @@
 /** The way of one request between wire and engine, whatever transport it came on. */
+import { getHeapStatistics } from "node:v8";
 import type { AcceptedRequest, Inference, Outcome } from "../engine/ports.ts";
 import type { RequestId } from "../scheduler/types.ts";
 import type { ByteBudget } from "./byte-budget.ts";
@@ -8,6 +9,7 @@ import { modelPlan } from "./decode/model-plan.ts";
 import { type RequestParameters, readRequestParameters } from "./decode/parameters.ts";
 import { malformedMessage, unknownModel } from "./decode/refusals.ts";
 import { decodeRequest } from "./decode/request.ts";
+import type { RequestMemory } from "./decode/request-memory.ts";
 import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
@@ -51,17 +53,28 @@ export interface GatewayParts {
   readonly observer: RefusalObserver | null;
 }
 
+/** What a string takes besides its bytes: the object, its place in an array, and its share of what collecting the heap needs. */
+const STRING_OBJECT_BYTES = 160;
+
+/** As a part of the budget: strings are objects of V8's heap, half of which they may take, whatever the budget for bytes outside is. */
+function stringBytes(budgetMax: number): number {
+  const heapMax = getHeapStatistics().heap_size_limit / 2;
+  return Math.ceil(STRING_OBJECT_BYTES * Math.max(1, budgetMax / heapMax));
+}
+
 /** Small messages are decoded before their bytes are counted, so that a cancellation gets through when memory is short. */
 const SMALL_MESSAGE_BYTES = 4096;
 
 export class InferenceGateway {
   readonly #parts: GatewayParts;
   #draining = false;
+  readonly #stringBytes: number;
   #underWay = 0;
   readonly #idleWaiters = new Set<() => void>();
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
+    this.#stringBytes = stringBytes(parts.budget.max);
   }
 
   get underWay(): number {
@@ -108,8 +121,8 @@ export class InferenceGateway {
   #decode(bytes: Uint8Array): ReadRequest {
     try {
       return this.#parts.codec.decodeRequest(bytes);
-    } catch {
-      throw malformedMessage();
+    } catch (thrown) {
+      throw thrown instanceof RpcError ? thrown : malformedMessage();
     }
   }
 
@@ -138,11 +151,8 @@ export class InferenceGateway {
     const model = this.#find(catalog, request);
     const plan = modelPlan(model.version);
     pending.model = plan.version.key;
-    const decoded = decodeRequest(
-      plan,
-      request,
-      regions.inputs((bytes) => this.#hold(pending, bytes)),
-    );
+    const memory = this.#memoryOf(pending);
+    const decoded = decodeRequest(plan, request, regions.inputs(memory.takeBytes), memory);
     const shared = regions.outputs(request.outputs);
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
@@ -199,9 +209,23 @@ export class InferenceGateway {
     }
   }
 
-  /** Counts bytes of a request for as long as it is under way. */
-  #hold(pending: PendingCall, bytes: number): void {
-    if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes);
+  #memoryOf(pending: PendingCall): RequestMemory {
+    return {
+      takeBytes: (bytes) => this.#hold(pending, bytes),
+      takeStrings: (input, elements) => {
+        const each = this.#stringBytes;
+        this.#hold(
+          pending,
+          elements * each,
+          `${elements} strings of input '${input}', ${each} bytes each besides their own,`,
+        );
+      },
+    };
+  }
+
+  /** Counts bytes of a request for as long as it is under way; `what` they are, where they are not the message's. */
+  #hold(pending: PendingCall, bytes: number, what?: string): void {
+    if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes, what);
     pending.heldBytes += bytes;
   }
 
@@ -213,12 +237,12 @@ export class InferenceGateway {
     this.#idleWaiters.clear();
   }
 
-  #full(bytes: number): RpcError {
+  #full(bytes: number, what = `the request's ${bytes} bytes`): RpcError {
     const { max, held } = this.#parts.budget;
     return new RpcError(
       "RESOURCE_EXHAUSTED",
       "inflight_bytes",
-      `the request's ${bytes} bytes do not fit: inflight_bytes_max is ${max}, of which ${held} are in use`,
+      `${what} do not fit: inflight_bytes_max is ${max}, of which ${held} are in use`,
       bytes > max ? null : RETRY_AFTER_MS,
     );
   }
