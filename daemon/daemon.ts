@@ -268,7 +268,11 @@ async function compose(
       state = "draining";
       lifecycle.close();
       const drained = await within(settings.drainTimeoutMs, Promise.all([rpc.drain(), engine.drain()]));
-      if (!drained) logger.warn(`${engine.snapshot().accepted} requests were not answered within drain_timeout_ms`);
+      if (!drained) {
+        logger.warn(
+          `within drain_timeout_ms ${engine.snapshot().accepted} requests were not answered; ${rpc.load().bytes} bytes of requests and of answers that were not read are given up`,
+        );
+      }
       await end();
       return drained;
     },

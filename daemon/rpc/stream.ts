@@ -1,16 +1,16 @@
 /** ModelStreamInfer: many requests on one call, answered in the order in which they complete. */
 import { status } from "@grpc/grpc-js";
-import type { ByteBudget } from "./byte-budget.ts";
 import type { StreamAnswer } from "./eager-writes.ts";
 import { errorParameters, RpcError } from "./errors.ts";
 import type { CallContext, Responder, Ticket } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
 import { type CallFacts, callContext, type TransportParts } from "./unary.ts";
+import type { UnreadAnswers } from "./unread-answers.ts";
 
 /** The part of a grpc-js duplex stream that is used here. */
 export interface StreamCall extends CallFacts {
   on(event: "data", listener: (bytes: Buffer) => void): unknown;
-  on(event: "end" | "cancelled" | "close", listener: () => void): unknown;
+  on(event: "end" | "cancelled", listener: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
   write(answer: StreamAnswer): unknown;
   pause(): unknown;
@@ -55,7 +55,8 @@ export class InferenceStreams {
 class InferenceStream {
   readonly #call: StreamCall;
   readonly #parts: TransportParts;
-  readonly #budget: ByteBudget;
+  readonly #unread: UnreadAnswers;
+  readonly #peer: string;
   readonly #limits: StreamLimits;
   readonly #context: CallContext;
   readonly #onClosed: () => void;
@@ -74,7 +75,8 @@ class InferenceStream {
   constructor(call: StreamCall, parts: TransportParts, limits: StreamLimits, onClosed: () => void) {
     this.#call = call;
     this.#parts = parts;
-    this.#budget = parts.budget;
+    this.#unread = parts.unread;
+    this.#peer = call.getPeer();
     this.#limits = limits;
     this.#context = callContext(call, true, parts.nowUs());
     this.#onClosed = onClosed;
@@ -83,8 +85,8 @@ class InferenceStream {
       this.#halfClosed = true;
       this.finish();
     });
+    // Comes after every end, and only when the connection has taken everything: `close` does not wait for that.
     call.on("cancelled", () => this.#close());
-    call.on("close", () => this.#close());
     // grpc-js reports the error to the caller; what is left to do here is the same as after any end.
     call.on("error", () => this.#close());
   }
@@ -102,7 +104,7 @@ class InferenceStream {
       cancels: (id) => this.#cancel(id),
       answered: (message) => {
         if (ticket !== null) this.#tickets.delete(ticket);
-        this.#write({ infer_response: message });
+        this.#write({ infer_response: message }, true);
       },
       refused: (error, id) => {
         if (ticket !== null) this.#tickets.delete(ticket);
@@ -124,19 +126,21 @@ class InferenceStream {
 
   #writeError(error: RpcError, id: string): void {
     const parameters = errorParameters(error, this.#parts.errors);
-    this.#write({ error_message: error.message, infer_response: { id, parameters } });
+    this.#write({ error_message: error.message, infer_response: { id, parameters } }, false);
   }
 
-  #write(message: { error_message?: string; infer_response: WireResponse }): void {
+  /** Throws `RpcError` where a message that may be dropped finds no room. */
+  #write(message: { error_message?: string; infer_response: WireResponse }, droppable: boolean): void {
     if (this.#closed || this.#ended) return;
     const bytes = this.#parts.codec.encodeStreamResponse(message);
     const size = bytes.byteLength;
+    if (droppable) this.#unread.take(this.#peer, size);
+    else this.#unread.takeAnyway(this.#peer, size);
     this.#unreadBytes += size;
-    this.#budget.take(size);
     const written = () => {
       if (this.#closed) return;
       this.#unreadBytes -= size;
-      this.#budget.give(size);
+      this.#unread.give(this.#peer, size);
       this.#adjustReading();
     };
     this.#call.write({ bytes, written });
@@ -166,7 +170,7 @@ class InferenceStream {
     this.#closed = true;
     for (const ticket of this.#tickets) ticket.cancel();
     this.#tickets.clear();
-    this.#budget.give(this.#unreadBytes);
+    this.#unread.give(this.#peer, this.#unreadBytes);
     this.#unreadBytes = 0;
     this.#onClosed();
   }

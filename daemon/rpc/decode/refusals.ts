@@ -7,6 +7,12 @@ export function malformedMessage(): RpcError {
   return invalid("the message is not a valid ModelInferRequest");
 }
 
+export function tooMuchDescription(max: number): RpcError {
+  return invalid(
+    `what describes the request's tensors (their names, shapes and parameters, and how many there are) takes more than ${max} bytes: tensor data belongs into raw_input_contents or contents`,
+  );
+}
+
 export function unknownModel(name: string, version: string): RpcError {
   const of = version === "" ? "" : ` version ${shown(version)}`;
   return new RpcError("NOT_FOUND", "not_found", `Request for unknown model: '${shown(name)}'${of} is not found`);

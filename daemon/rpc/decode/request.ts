@@ -22,6 +22,7 @@ import {
   wrongShape,
   wrongStringCount,
 } from "./refusals.ts";
+import type { RequestMemory } from "./request-memory.ts";
 import { elementCount, exactElementCount, matchShape, tooSmallAxis } from "./shapes.ts";
 import { typedTensorData } from "./typed-contents.ts";
 
@@ -49,12 +50,17 @@ export interface DecodedRequest {
 const ONE_SHAPE: BucketedShape = { shape: "", padding: null };
 
 /** Validates a request against its model. Tensor bytes are views on the message, or stay in shared memory. Throws `RpcError`. */
-export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: SharedInputs): DecodedRequest {
+export function decodeRequest(
+  plan: ModelPlan,
+  request: ReadRequest,
+  shared: SharedInputs,
+  memory: RequestMemory,
+): DecodedRequest {
   const ordered = orderInputs(plan, request.inputs);
   const shapes = ordered.map((input, index) => checkInput(plan, index, input));
   const items = batchItems(plan, shapes);
   checkSharedDimensions(plan, shapes);
-  const data = readContents(plan, request, shapes, shared);
+  const data = readContents(plan, request, shapes, shared, memory);
   const inputs = plan.version.inputs.map((spec, index) => ({
     name: spec.name,
     datatype: spec.datatype,
@@ -135,6 +141,7 @@ function readContents(
   request: ReadRequest,
   shapes: readonly (readonly number[])[],
   shared: SharedInputs,
+  memory: RequestMemory,
 ): InputTensor["data"][] {
   const model = plan.version.name;
   const raws = request.raw_input_contents;
@@ -145,18 +152,18 @@ function readContents(
     const spec = plan.version.inputs[index]!;
     const count = elementCount(shapes[index]!);
     const located = shared.locate(input.parameters, spec.name);
-    if ((raws.length > 0 || located !== null) && input.contents !== null) throw bothContents(spec.name, model);
+    if ((raws.length > 0 || located !== null) && input.contents.length > 0) throw bothContents(spec.name, model);
     if (located !== null) {
       if (count === null) throw hugeTensor(spec, input, located.byteLength, model);
-      data[index] = sharedTensorData(spec, count, located, model);
+      data[index] = sharedTensorData(spec, count, located, memory, model);
     } else if (raws.length > 0) {
       const raw = raws[rawsUsed++];
       if (raw === undefined) throw wrongRawCount(rawsExpected(request, shared), raws.length, model);
       if (count === null) throw hugeTensor(spec, input, raw.byteLength, model);
-      data[index] = rawTensorData(spec, count, raw, model);
+      data[index] = rawTensorData(spec, count, raw, memory, model);
     } else {
       if (count === null) throw hugeTensor(spec, input, 0, model);
-      data[index] = typedTensorData(spec, count, input.contents, model);
+      data[index] = typedTensorData(spec, count, input.contents, memory, model);
     }
   }
   if (rawsUsed < raws.length) throw wrongRawCount(rawsUsed, raws.length, model);
@@ -164,9 +171,15 @@ function readContents(
 }
 
 /** Bytes whose number says all stay where they are until a batch is gathered; strings have to be parsed, and are read at once. */
-function sharedTensorData(spec: TensorSpec, count: number, located: SharedTensor, model: string): InputTensor["data"] {
+function sharedTensorData(
+  spec: TensorSpec,
+  count: number,
+  located: SharedTensor,
+  memory: RequestMemory,
+  model: string,
+): InputTensor["data"] {
   const size = ELEMENT_BYTES[spec.datatype];
-  if (size === null) return rawTensorData(spec, count, located.read(), model);
+  if (size === null) return rawTensorData(spec, count, located.read(), memory, model);
   if (located.byteLength !== count * size) {
     throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteLength, model);
   }
