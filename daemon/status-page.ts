@@ -76,7 +76,7 @@ function laneStatus({ lanes, replicas: pool, choices, shares, lifecycle, metrics
     };
   });
   const replicas = lifecycle.served.flatMap((model) =>
-    [...model.replicas].map(
+    model.replicas.map(
       (lane): LaneStatus => ({
         lane,
         kind: "replica",
@@ -104,7 +104,7 @@ function modelStatus(
     state: entry.state,
     reason: entry.reason,
     placement: served?.placement ?? "none",
-    lanes: [...(served?.lanes.keys() ?? [])],
+    lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,
     slo_ms: (served?.sloUs ?? 0) / 1000,
     profile_ms: inMs(served?.profile("device") ?? null),
