@@ -66,6 +66,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
     outputs: specs(metadata.outputs),
     batched: true,
     maxBatchSize: 32,
+    sharedDimensions: [],
     sequence: null,
     settings: {
       sloMs: null,

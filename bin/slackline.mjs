@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Committed rather than built: npm links no bin that does not exist yet when it installs.
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const COMMANDS = {
@@ -14,11 +14,16 @@ const COMMANDS = {
 };
 
 const [name, ...args] = process.argv.slice(2);
+if (name === "--version" || name === "-v" || name === "version") {
+  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  process.stdout.write(`slackline ${version}\n`);
+  process.exit(0);
+}
 const command = Object.hasOwn(COMMANDS, name ?? "") ? COMMANDS[name] : undefined;
 if (command === undefined) {
   const asked = name === undefined || name === "--help" || name === "-h" || name === "help";
   const lines = Object.entries(COMMANDS).map(([key, { what }]) => `  slackline ${key.padEnd(6)} ${what}`);
-  const text = `usage: slackline COMMAND [options]\n\n${lines.join("\n")}\n\nslackline COMMAND --help shows the command's options.\n`;
+  const text = `usage: slackline COMMAND [options]\n\n${lines.join("\n")}\n\nslackline COMMAND --help shows the command's options; slackline --version the version.\n`;
   if (asked) process.stdout.write(text);
   else process.stderr.write(`slackline: unknown command '${name}'\n${text}`);
   process.exit(asked ? 0 : 2);

@@ -1,5 +1,5 @@
 /** The composition: builds every part, connects them, starts and stops them in order. */
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Logger } from "pino";
 import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
@@ -14,6 +14,7 @@ import { Engine } from "./engine/engine.ts";
 import type { EngineObserver } from "./engine/observer.ts";
 import type { Recorder } from "./engine/recording.ts";
 import { EngineHost, ShapedInference } from "./engine-host.ts";
+import { FailureLog } from "./failure-log.ts";
 import { Lifecycle } from "./lifecycle/lifecycle.ts";
 import { LiveClock } from "./live-clock.ts";
 import { EventLoopDelay } from "./metrics/event-loop-delay.ts";
@@ -130,6 +131,7 @@ async function compose(
     ...hooks,
     observers: [
       metrics.tallies,
+      new FailureLog(logger),
       ...(decisionLog === null ? [] : [decisionLog.log]),
       { laneDown: (lane) => lifecycle.laneLost(lane) } satisfies EngineObserver,
     ],
@@ -268,7 +270,11 @@ async function compose(
       state = "draining";
       lifecycle.close();
       const drained = await within(settings.drainTimeoutMs, Promise.all([rpc.drain(), engine.drain()]));
-      if (!drained) logger.warn(`${engine.snapshot().accepted} requests were not answered within drain_timeout_ms`);
+      if (!drained) {
+        logger.warn(
+          `within drain_timeout_ms ${engine.snapshot().accepted} requests were not answered; ${rpc.load().bytes} bytes of requests and of answers that were not read are given up`,
+        );
+      }
       await end();
       return drained;
     },
@@ -279,7 +285,9 @@ function startDecisionLog(file: string, logger: Logger): DecisionLogFile {
   try {
     closeSync(openSync(file, "w"));
   } catch (error) {
-    throw new Error(`decision log ${file}: ${fileErrorText(error)}`, { cause: error });
+    const folder = path.dirname(file);
+    const what = existsSync(folder) ? fileErrorText(error) : `the folder ${folder} does not exist`;
+    throw new Error(`decision log ${file}: ${what}`, { cause: error });
   }
   return openDecisionLog(file, (error) => {
     logger.error(`the decision log ends here: ${file} can't be written: ${error.message}`);

@@ -53,13 +53,10 @@ export function daemonStatus(parts: StatusParts): DaemonStatus {
       passed_over: choice.passedOver,
     },
     lanes: laneStatus(parts),
-    models: repository
-      .index()
-      .filter((entry) => entry.version !== "")
-      .map((entry) => {
-        const key = `${entry.name}/${entry.version}`;
-        return modelStatus(entry, served.get(key) ?? null, queues.get(key) ?? 0, metrics.statistics.modelCounts(key));
-      }),
+    models: repository.index().map((entry) => {
+      const key = `${entry.name}/${entry.version}`;
+      return modelStatus(entry, served.get(key) ?? null, queues.get(key) ?? 0, metrics.statistics.modelCounts(key));
+    }),
     event_loop_delay_ms: eventLoopDelay.read(),
     rss_bytes: process.memoryUsage.rss(),
   };
@@ -79,7 +76,7 @@ function laneStatus({ lanes, replicas: pool, choices, shares, lifecycle, metrics
     };
   });
   const replicas = lifecycle.served.flatMap((model) =>
-    [...model.replicas].map(
+    model.replicas.map(
       (lane): LaneStatus => ({
         lane,
         kind: "replica",
@@ -103,11 +100,11 @@ function modelStatus(
 ): ModelStatus {
   return {
     name: entry.name,
-    version: Number(entry.version),
+    version: entry.version === "" ? null : Number(entry.version),
     state: entry.state,
     reason: entry.reason,
     placement: served?.placement ?? "none",
-    lanes: [...(served?.lanes.keys() ?? [])],
+    lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,
     slo_ms: (served?.sloUs ?? 0) / 1000,
     profile_ms: inMs(served?.profile("device") ?? null),

@@ -62,7 +62,8 @@ export interface LaneStatus {
 
 export interface ModelStatus {
   readonly name: string;
-  readonly version: number;
+  /** Null where the model as a whole is not served. */
+  readonly version: number | null;
   readonly state: ModelState;
   /** Why it is not ready, or what is being done with it; empty where there is nothing to say. */
   readonly reason: string;

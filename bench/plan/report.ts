@@ -6,7 +6,7 @@ import type { ModelPlan, Plan } from "./plan.ts";
 
 const COLUMNS: readonly Column[] = [
   { title: "model", align: "left" },
-  ...["rate/s", "SLO ms", "lane time", "batch", "p99 ms", "on time"].map(
+  ...["rate/s", "SLO ms", "of a lane", "batch", "p99 ms", "on time"].map(
     (title): Column => ({ title, align: "right" }),
   ),
   { title: "what ran while missed requests waited", align: "left" },
@@ -18,13 +18,19 @@ export function planText(plan: Plan, notes: readonly string[] = []): string {
   const missing = plan.models.filter(({ fits }) => !fits).map(({ name }) => name);
   const which = missing.length === 0 ? "" : `: ${missing.join(", ")} below 99 % on time`;
   return [
-    `${plan.scenario} ${verdict}${which} (devices busy ${percent(plan.busy_share)})`,
+    `${plan.scenario} ${verdict}${which} (${busyText(plan)})`,
     ...notes.map((note) => `  ${note}`),
     "",
     ...table(COLUMNS, plan.models.map(row)),
     "",
     ...headroomLines(plan),
   ].join("\n");
+}
+
+function busyText({ lanes, busy_share }: Plan): string {
+  return lanes === 1
+    ? `its lane is busy ${percent(busy_share)}`
+    : `its ${lanes} lanes are busy ${percent(busy_share)} on average`;
 }
 
 function row(model: ModelPlan): string[] {
@@ -52,15 +58,23 @@ export function reasonText(model: string, { before, free_share }: MissReasons): 
   return parts.length === 0 ? "its own execution: the deadline leaves no time to wait" : parts.join(", ");
 }
 
-function headroomLines({ headroom, headroom_open, breaks_first }: Plan): string[] {
+function headroomText({ headroom, headroom_open }: Plan): string {
+  if (headroom === null) return "not known";
+  return `${headroom_open ? "more than " : ""}× ${headroom.toFixed(2)}`;
+}
+
+function headroomLines(plan: Plan): string[] {
+  const { headroom, headroom_open, breaks_first } = plan;
+  if (headroom === null) return ["headroom: not known, since there are no requests that could grow"];
   const lines: string[] = [];
   if (headroom === 0)
     lines.push("headroom: none; even a small share of these rates leaves some model below 99 % on time");
   else {
-    const atLeast = headroom_open ? "at least " : "";
     const meaning =
       headroom >= 1 ? "all rates may grow by that factor" : "all rates would have to shrink to that share";
-    lines.push(`headroom: ${atLeast}× ${headroom.toFixed(2)} (${meaning} with every model at 99 % on time or more)`);
+    lines.push(
+      `headroom: ${headroomText(plan)} (${meaning} with every model at 99 % on time or more${headroom_open ? "; no larger one was tried" : ""})`,
+    );
   }
   if (breaks_first !== null) {
     const { model, scale, attainment, reasons } = breaks_first;
@@ -76,7 +90,7 @@ function headroomLines({ headroom, headroom_open, breaks_first }: Plan): string[
 
 /** What adding models changed for those that were there before. */
 export function changeText(before: Plan, after: Plan): string {
-  const lines = [`headroom: × ${before.headroom.toFixed(2)} before, × ${after.headroom.toFixed(2)} after`];
+  const lines = [`headroom: ${headroomText(before)} before, ${headroomText(after)} after`];
   for (const model of after.models) {
     const was = before.models.find(({ name }) => name === model.name);
     if (was === undefined || Math.abs(was.attainment - model.attainment) < 0.0005) continue;

@@ -39,10 +39,12 @@ interface Probe {
  *
  * @param run simulates the scenario at a scale
  * @param onProbe told of each run
+ * @param scaleMax no larger scale is tried
  */
 export function searchCapacity(
   run: (scale: number) => SimulationResult,
   onProbe: (scale: number, result: SimulationResult) => void = () => {},
+  scaleMax: number = Number.POSITIVE_INFINITY,
 ): Capacity & { readonly result: SimulationResult } {
   const probes = new Map<number, Probe>();
   const probe = (scale: number): Probe => {
@@ -55,9 +57,10 @@ export function searchCapacity(
     return known;
   };
   const first = probe(1);
-  const unit = first.result.load === null || first.result.load === 0 ? 1 : 1 / first.result.load;
-  const all = search(probe, unit, ({ total }) => total.attainment);
-  const worst = search(probe, unit, (result) => result.attainment_worst_model);
+  const atBound = first.result.load === null || first.result.load === 0 ? 1 : 1 / first.result.load;
+  const range = { unit: Math.min(atBound, scaleMax), scaleMax };
+  const all = search(probe, range, ({ total }) => total.attainment);
+  const worst = search(probe, range, (result) => result.attainment_worst_model);
   const perS = (found: Probe | null): number =>
     found === null ? 0 : found.result.total.offered / found.result.measured_s;
   const nominal = first.result.load;
@@ -76,7 +79,7 @@ export function searchCapacity(
 
 function search(
   probe: (scale: number) => Probe,
-  unit: number,
+  { unit, scaleMax }: { readonly unit: number; readonly scaleMax: number },
   attainment: (result: SimulationResult) => number,
 ): Probe | null {
   const carried = (scale: number): boolean => attainment(probe(scale).result) >= ATTAINMENT_MIN;
@@ -85,6 +88,7 @@ function search(
   let failures = 0;
   for (let i = 1; i * GRID_STEP <= GRID_MAX + 1e-9 && failures < FAILURES_MAX; i++) {
     const scale = Math.round(i * GRID_STEP * unit * 1e4) / 1e4;
+    if (scale > scaleMax) break;
     if (carried(scale)) {
       low = scale;
       failures = 0;

@@ -225,14 +225,14 @@ export const SETTINGS: SettingsTable = {
     reads: "number",
     value: "N",
     byDefault: "2147483647",
-    what: "largest gRPC message, in and out",
+    what: "largest gRPC message that is received, decompressed; at most inflight_bytes_max",
   },
   inflight_bytes_max: {
     schema: integer(1024 * 1024),
     reads: "number",
     value: "N",
     byDefault: "a quarter of the memory",
-    what: "bytes of all requests that are in the daemon at a time",
+    what: "bytes of all requests that are in the daemon at a time, and again of all answers that callers have not read",
   },
   fairness: {
     schema: boolean(),
@@ -325,7 +325,7 @@ export const SETTINGS: SettingsTable = {
     reads: "number",
     value: "MS",
     byDefault: "30000",
-    what: "how long a stopping daemon waits for accepted requests",
+    what: "how long a stopping daemon waits for accepted requests and for their answers to be read",
   },
   gpu_metrics_interval_ms: {
     schema: integer(100, 3_600_000),

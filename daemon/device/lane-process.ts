@@ -64,6 +64,8 @@ export class LaneProcess {
   /** Lines to a process that is gone: nothing answers on them. */
   readonly #dead = new WeakSet<ThreadChannel>();
   #restarts = 0;
+  /** Since when models that it had are not all loaded; null while they are. */
+  #downSinceMs: number | null = null;
   #closed = false;
 
   private constructor(options: LaneOptions, arena: Arena | null, transport: Transport) {
@@ -252,6 +254,7 @@ export class LaneProcess {
 
   #lost(reason: string): void {
     this.#host = null;
+    this.#downSinceMs ??= performance.now();
     this.#sharedChannel = null;
     const executing = this.#device.executing;
     const kept = executing === null ? undefined : this.#models.get(executing);
@@ -290,6 +293,18 @@ export class LaneProcess {
     this.#device = this.#newDevice();
     this.#options.events.restarted(this.#device);
     for (const key of [...this.#models.keys()]) this.#reload(key);
+    void this.#inTurn(async () => this.#tellBack());
+  }
+
+  /** Once what it had is loaded again, unless it was lost once more meanwhile. */
+  #tellBack(): void {
+    const isDown = [...this.#models.values()].some(({ channel }) => this.#dead.has(channel));
+    if (this.#host === null || this.#downSinceMs === null || isDown) return;
+    const seconds = ((performance.now() - this.#downSinceMs) / 1000).toFixed(1);
+    this.#downSinceMs = null;
+    const count = this.#models.size;
+    const models = count === 1 ? "1 model is" : `${count} models are`;
+    this.#options.events.log("info", `lane ${this.lane} is back after ${seconds} s: ${models} loaded again`);
   }
 
   #failedToRestart(error: unknown): void {

@@ -1,5 +1,6 @@
 /** Measured profiles on disk, so that a restart only warms up. One small JSON file for each model and way of executing it. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
@@ -67,7 +68,7 @@ export class ProfileCache {
 
   /** Rejects where the folder cannot be written; profiles are then measured again at the next start. */
   async write(identity: ProfileIdentity, { buckets, profiles }: KnownProfiles): Promise<void> {
-    await mkdir(this.#folder, { recursive: true });
+    await makeFolder(this.#folder);
     const file = this.#file(identity);
     // Written aside and moved, so that a reader never sees half a file.
     const draft = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`;
@@ -90,4 +91,16 @@ export class ProfileCache {
     ]);
     return path.join(this.#folder, `${createHash("sha256").update(key).digest("hex").slice(0, 32)}.json`);
   }
+}
+
+/**
+ * Makes a folder and those above it. Node's own recursive way goes on for ever where a folder can't be made although the one
+ * above it exists, as in /proc (seen with Node 20).
+ */
+async function makeFolder(folder: string): Promise<void> {
+  const parent = path.dirname(folder);
+  if (!existsSync(parent)) await makeFolder(parent);
+  await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error;
+  });
 }

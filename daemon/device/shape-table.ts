@@ -23,11 +23,15 @@ export class ShapeTable {
     return Object.fromEntries([...this.#measured].map(([shape, { profile }]) => [shape, profile]));
   }
 
-  /** All profiles there are. An entry stays the same object as long as it has not changed. */
+  /** All profiles there are, for lanes that need no warming: `"*"`, the slowest measured, is for shapes that are in none. */
   get profiles(): ShapeProfiles {
     const profiles: Record<string, Profile> = Object.fromEntries(this.#guessed);
-    for (const [shape, { profile }] of this.#measured) profiles[shape] = profile;
-    return profiles;
+    let slowest: Profile | null = null;
+    for (const [shape, { profile }] of this.#measured) {
+      profiles[shape] = profile;
+      if (slowest === null || (profile[0]?.us ?? 0) > (slowest[0]?.us ?? 0)) slowest = profile;
+    }
+    return slowest === null ? profiles : { ...profiles, "*": slowest };
   }
 
   has(shape: string): boolean {

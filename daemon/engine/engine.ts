@@ -216,12 +216,12 @@ export class Engine implements Inference {
   }
 
   #arrive(request: PendingRequest): void {
-    const { id, model, items, bytes, shape, expiresUs, tenant, alone } = request;
+    const { id, model, items, bytes, shape, expiresUs, tenant, again, alone } = request;
     // Demoted before its batch failed, it stays best-effort work.
     const deadlineUs = request.bestEffort ? null : request.deadlineUs;
     const explicit = request.explicit;
     const meta = { id, model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant };
-    this.#post({ type: "arrive", request: alone ? { ...meta, alone } : meta }, null);
+    this.#post({ type: "arrive", request: again ? { ...meta, again, alone } : meta }, null);
   }
 
   cancel(id: RequestId): void {
@@ -488,6 +488,7 @@ export class Engine implements Inference {
   #queueAgain(request: PendingRequest, nowUs: number): void {
     request.started = false;
     request.executing = false;
+    request.again = true;
     request.waited = null;
     request.queue.add(request);
     if (request.reply === null) this.#withdraw(request, nowUs);

@@ -57,6 +57,8 @@ export class PendingRequest implements AcceptedRequest {
   executing = false;
   /** When its batch began to execute. */
   startedUs = 0;
+  /** Queued once more: its batch failed, or was lost before it executed. */
+  again = false;
   /** Failed in a batch with others, and is tried once more by itself. */
   alone = false;
   /** Without a deadline, or demoted. */

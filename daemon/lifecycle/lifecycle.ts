@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { formatProblem } from "../config/problems.ts";
 import type { Device } from "../engine/ports.ts";
 import { RepositoryError } from "../repository/errors.ts";
 import type { ModelVersion } from "../repository/model.ts";
@@ -20,7 +19,6 @@ export interface LifecycleParts {
   readonly control: "none" | "poll" | "explicit";
   readonly pollMs: number;
   readonly reprofile: boolean;
-  /** Whether the device lanes run on the CPU. */
   /** Whether models get CPU replicas for spill-over that have not asked for any. */
   readonly replicasByDefault: boolean;
   readonly observer: LifecycleObserver;
@@ -64,7 +62,7 @@ export class Lifecycle implements ModelCatalog {
     this.#coldShapes = new ColdShapes({
       isQuiet: (lane) => parts.host.isQuiet(lane),
       warmed: (lane, key, profiles) => {
-        if (this.#byKey.get(key)?.lanes.has(lane)) parts.host.loaded(lane, key, profiles);
+        if (this.#byKey.get(key)?.isUpOn(lane)) parts.host.loaded(lane, key, profiles);
       },
       logger: parts.logger,
     });
@@ -114,7 +112,7 @@ export class Lifecycle implements ModelCatalog {
     if (versions !== undefined) {
       const served = version === "" ? versions.at(-1) : versions.find((one) => String(one.version.version) === version);
       if (served !== undefined) {
-        if (served.lanes.size > 0) return { type: "ready", model: served };
+        if (served.isUp) return { type: "ready", model: served };
         return { type: "not-ready", reason: "its device is restarting", version: served.version };
       }
     }
@@ -154,13 +152,14 @@ export class Lifecycle implements ModelCatalog {
     const served = this.#byKey.get(key);
     if (served === undefined) return;
     for (const lane of lanes) {
-      if (!served.lanes.has(lane.lane)) continue;
+      if (!served.isUpOn(lane.lane)) continue;
       const profiles = lane.profilesFor(key, shape);
       if (profiles !== null) host.loaded(lane.lane, key, profiles);
       else if (lane.isCold(key, shape)) this.#coldShapes.wanted(lane, key, shape);
     }
-    const profiles = served.replicas.size > 0 ? replicas.profilesFor(key, shape) : null;
-    if (profiles !== null) for (const lane of served.replicas) host.loaded(lane, key, profiles);
+    const profiles = replicas.profilesFor(key, shape);
+    if (profiles === null) return;
+    for (const [lane, { kind, up }] of served.lanes) if (kind === "replica" && up) host.loaded(lane, key, profiles);
   }
 
   // What lanes tell.
@@ -168,41 +167,34 @@ export class Lifecycle implements ModelCatalog {
   /** A lane died: nothing is loaded on it any more. The engine has been told by the device itself. */
   laneLost(lane: string): void {
     this.#coldShapes.forgetLane(lane);
-    for (const served of this.#byKey.values()) {
-      served.lanes.delete(lane);
-      this.#tellServing(served);
-    }
+    this.#placement.laneLost(lane);
+    for (const key of this.#byKey.keys()) this.#tellServing(key);
   }
 
   /** A model is back on a lane that had died. */
   laneReloaded(lane: string, key: string, profiles: ShapeProfiles): void {
-    const served = this.#byKey.get(key);
-    if (served === undefined) return;
-    served.lanes.set(lane, profiles);
-    this.#parts.host.loaded(lane, key, profiles);
-    this.#tellServing(served);
+    this.#placement.laneReloaded(lane, key, profiles);
+    this.#tellServing(key);
   }
 
   /** A replica is back after its process had died. */
   replicaRestored(key: string, replica: Device, profiles: ShapeProfiles): void {
-    const served = this.#byKey.get(key);
-    if (served === undefined) return;
-    this.#parts.host.addLane(replica);
-    served.replicas.add(replica.lane);
-    this.laneReloaded(replica.lane, key, profiles);
+    this.#placement.replicaRestored(key, replica, profiles);
+    this.#tellServing(key);
   }
 
   /** A model could not be brought back to a lane; without any lane left it is unavailable. */
   laneDropped(lane: string, key: string, reason: string): void {
     const { logger, repository, host } = this.#parts;
-    const served = this.#byKey.get(key);
-    if (served === undefined) return;
-    served.lanes.delete(lane);
-    served.replicas.delete(lane);
+    const left = this.#placement.laneDropped(lane, key);
+    if (left === null) return;
     logger.error({ model: key, lane, reason }, `${key} is lost on ${lane}: ${reason}`);
-    if (served.lanes.size > 0) return;
-    this.#forget(served);
+    if (left === "other lanes") return;
+    const served = this.#byKey.get(key);
+    if (served !== undefined) this.#forget(served);
     host.removeModel(key);
+    // Whoever is loading or unloading it goes on from here.
+    if (served === undefined) return;
     repository.setState(key, "UNAVAILABLE", reason);
     // The version policy may have another one to offer.
     void this.#inTurn(async () => this.#apply(await repository.reconsider()));
@@ -303,23 +295,31 @@ export class Lifecycle implements ModelCatalog {
     for (const warning of scan.warnings) logger.warn({}, warning);
     const before = this.#reported;
     const now = new Map<string, string>();
-    for (const problem of scan.configProblems.map(formatProblem)) {
-      if (!before.has(problem)) logger.error({}, problem);
-      now.set(problem, "");
-    }
+    const kept = new Set(scan.models.map(({ key }) => key));
+    // A bad configuration is the reason of all versions of its model.
+    const fresh = new Map<string, { readonly reason: string; readonly models: string[] }>();
     for (const { name, version, reason } of scan.unavailable) {
       const model = version === null ? name : `${name}/${version}`;
       // Files that are still being copied are nothing to complain about.
       if (scan.settling.includes(model)) continue;
-      if (before.get(model) !== reason) logger.error({ model, reason }, `${model} can't be served: ${reason}`);
       now.set(model, reason);
+      if (before.get(model) === reason) continue;
+      const alike = fresh.get(`${name}: ${reason}`);
+      if (alike === undefined) fresh.set(`${name}: ${reason}`, { reason, models: [model] });
+      else alike.models.push(model);
+    }
+    for (const { reason, models } of fresh.values()) {
+      const served = models.filter((model) => kept.has(model));
+      const model = (served.length > 0 ? served : models).join(", ");
+      const what = served.length > 0 ? "keeps its previous files and settings" : "can't be served";
+      logger.error({ model, reason }, `${model} ${what}: ${reason}`);
     }
     this.#reported = now;
   }
 
   /** @returns why it could not be loaded; null where it is served */
   async #load(version: ModelVersion): Promise<string | null> {
-    const { repository, logger, host } = this.#parts;
+    const { repository, logger } = this.#parts;
     const { key } = version;
     const before = this.#byKey.get(key);
     if (before !== undefined && needsSameSessions(before.asked, version)) {
@@ -332,16 +332,14 @@ export class Lifecycle implements ModelCatalog {
     try {
       // The same version with other files: what it accepted is answered as it was asked, then the lanes change over.
       if (before !== undefined) {
-        this.#forget(before);
-        await this.#idle(key);
-        host.removeModel(key);
-        await this.#placement.leave(before);
+        const gone = await this.#takeOff(before);
+        if (!gone) return "the daemon ends";
       }
       const served = await this.#placement.place(version);
       this.#byKey.set(key, served);
       this.#publish(served);
       repository.setState(key, "READY");
-      this.#tellServing(served);
+      this.#tellServing(key);
       logger.info(loadDetails(served), `${key} is ready`);
       return null;
     } catch (error) {
@@ -366,24 +364,33 @@ export class Lifecycle implements ModelCatalog {
   }
 
   async #remove(key: string): Promise<void> {
-    const { repository, logger, host } = this.#parts;
+    const { repository, logger } = this.#parts;
     const served = this.#byKey.get(key);
     if (served === undefined) {
       repository.setState(key, "UNKNOWN");
       return;
     }
     repository.setState(key, "UNLOADING");
-    this.#forget(served);
-    await this.#idle(key);
-    if (this.#closed) return;
-    host.removeModel(key);
-    await this.#placement.leave(served);
+    const gone = await this.#takeOff(served);
+    if (!gone) return;
     repository.setState(key, "UNKNOWN");
     logger.info({ model: key }, `${key} is unloaded`);
   }
 
-  async #idle(key: string): Promise<void> {
-    while (!this.#closed && !this.#parts.host.isIdle(key)) await delay(IDLE_CHECK_MS);
+  /**
+   * Takes a version off its lanes when what it accepted has been answered.
+   *
+   * @returns false where the daemon ends first: it stays loaded, and goes on answering
+   */
+  async #takeOff(served: ServedModel): Promise<boolean> {
+    const { host } = this.#parts;
+    const { key } = served.version;
+    this.#forget(served);
+    while (!this.#closed && !host.isIdle(key)) await delay(IDLE_CHECK_MS);
+    if (this.#closed) return false;
+    host.removeModel(key);
+    await this.#placement.leave(key);
+    return true;
   }
 
   /** Requests may ask for it from now on. */
@@ -407,15 +414,16 @@ export class Lifecycle implements ModelCatalog {
     this.#parts.observer.servingChanged(name, version, false);
   }
 
-  #tellServing(served: ServedModel): void {
-    const { key, name, version } = served.version;
-    if (this.#byKey.get(key) !== served) return;
-    this.#parts.observer.servingChanged(name, version, served.lanes.size > 0);
+  #tellServing(key: string): void {
+    const served = this.#byKey.get(key);
+    if (served === undefined) return;
+    const { name, version } = served.version;
+    this.#parts.observer.servingChanged(name, version, served.isUp);
   }
 }
 
 function loadDetails(served: ServedModel): object {
-  const { version, sloUs, lanes } = served;
+  const { version, sloUs } = served;
   const inMs = (kind: "device" | "replica"): Record<string, number> | undefined => {
     const profile = served.profile(kind);
     if (profile === null) return undefined;
@@ -423,7 +431,7 @@ function loadDetails(served: ServedModel): object {
   };
   return {
     model: version.key,
-    lanes: [...lanes.keys()],
+    lanes: served.upLanes,
     max_batch_size: version.maxBatchSize,
     slo_ms: sloUs / 1000,
     slo_from: version.settings.sloMs === null ? "max(100 ms, 4 × l(1))" : "settings",

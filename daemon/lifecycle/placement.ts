@@ -1,9 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { usesReplicas } from "../cores.ts";
+import type { Device } from "../engine/ports.ts";
 import { lengthsOfKeys } from "../engine/sequence.ts";
 import type { ModelVersion } from "../repository/model.ts";
+import type { ShapeProfiles } from "../scheduler/types.ts";
 import type { LifecycleLogger, LoadedOnLane, LoadedReplicas, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
-import { effectiveSloUs, ServedModel } from "./served-model.ts";
+import { type PlacedLane, ServedModel } from "./served-model.ts";
 
 export interface PlacementParts {
   readonly host: ModelHost;
@@ -25,68 +27,75 @@ export interface PlacementWatch {
 /** Nothing tells when a model's last request has ended; who waits for it looks at this interval. */
 export const IDLE_CHECK_MS = 5;
 
-/** Brings model versions to device lanes and CPU replicas, and takes them away. */
+/** Where a version is, from its first load until it leaves. */
+interface Placed {
+  readonly lanes: Map<string, PlacedLane>;
+  /** Whether the engine knows the model; until then it is told of none of the lanes. */
+  announced: boolean;
+}
+
+/** Brings model versions to device lanes and CPU replicas, takes them away, and keeps track of where they are meanwhile. */
 export class Placement {
   readonly #parts: PlacementParts;
   readonly #watch: PlacementWatch;
+  readonly #placed = new Map<string, Placed>();
 
   constructor(parts: PlacementParts, watch: PlacementWatch) {
     this.#parts = parts;
     this.#watch = watch;
   }
 
-  /** Loads a version where it belongs and announces it to the engine. */
+  /** Loads a version where it belongs and announces it to the engine; where that fails it is left on no lane. */
   async place(asked: ModelVersion): Promise<ServedModel> {
-    const { lanes, host, replicas, reprofile, replicasByDefault, logger } = this.#parts;
-    let version = asked;
-    const loaded: [lane: ModelLane, on: LoadedOnLane][] = [];
-    let pool: LoadedReplicas | null = null;
-    let poolProblem: string | null = null;
+    const { key } = asked;
+    const placed: Placed = { lanes: new Map(), announced: false };
+    this.#placed.set(key, placed);
     try {
-      if (asked.settings.device !== "cpu") {
-        for (const lane of lanes) {
-          const placed = await this.#placeOn(version, (wanted) => lane.load(wanted, { reprofile }));
-          version = placed.version;
-          loaded.push([lane, placed.on]);
-        }
-      }
-      if (usesReplicas(version, replicasByDefault)) {
-        this.#watch.doing(`loading ${version.key} on CPU replicas`);
-        const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
-        try {
-          const load = (wanted: ModelVersion) => replicas.load(wanted, sloUs, { reprofile });
-          const placed = await this.#placeOn(version, load);
-          version = placed.version;
-          pool = placed.on;
-        } catch (error) {
-          // Replicas for spill-over are a help that it can do without.
-          if (loaded.length === 0) throw error;
-          poolProblem = `none: ${(error as Error).message}`;
-          logger.warn({ model: asked.key }, `${asked.key} has no CPU replicas: ${(error as Error).message}`);
-        }
-      }
+      return await this.#place(asked, placed);
     } catch (error) {
-      for (const [lane] of loaded) await lane.unload(asked.key);
+      await this.leave(key);
       throw error;
     }
-    const profiles = (loaded[0]?.[1] ?? pool)!.profiles;
-    const served = new ServedModel(asked, version, effectiveSloUs(version, profiles));
+  }
+
+  async #place(asked: ModelVersion, placed: Placed): Promise<ServedModel> {
+    const { lanes, host, replicas, reprofile, replicasByDefault, logger } = this.#parts;
+    let version = asked;
+    let pool: LoadedReplicas | null = null;
+    let poolProblem: string | null = null;
+    if (asked.settings.device !== "cpu") {
+      for (const lane of lanes) {
+        const { version: settled, on } = await this.#placeOn(version, (wanted) => lane.load(wanted, { reprofile }));
+        version = settled;
+        placed.lanes.set(lane.lane, { kind: "device", profiles: on.profiles, up: true });
+      }
+    }
+    if (usesReplicas(version, replicasByDefault)) {
+      this.#watch.doing(`loading ${version.key} on CPU replicas`);
+      const sloUs = version.settings.sloMs === null ? null : Math.round(version.settings.sloMs * 1000);
+      try {
+        const load = (wanted: ModelVersion) => replicas.load(wanted, sloUs, { reprofile });
+        const { version: settled, on } = await this.#placeOn(version, load);
+        version = settled;
+        pool = on;
+      } catch (error) {
+        // Replicas for spill-over are a help that it can do without, unless the lanes have dropped it meanwhile.
+        if (placed.lanes.size === 0) throw error;
+        poolProblem = `none: ${(error as Error).message}`;
+        logger.warn({ model: asked.key }, `${asked.key} has no CPU replicas: ${(error as Error).message}`);
+      }
+    }
+    for (const replica of pool?.devices ?? []) {
+      placed.lanes.set(replica.lane, { kind: "replica", profiles: pool!.profiles, up: true });
+      host.addLane(replica);
+    }
+    const served = new ServedModel(asked, version, placed.lanes);
+    served.replicaThreads = pool?.threadsEach ?? 0;
     served.replicaSummary = pool?.summary ?? poolProblem;
     host.addModel(served.spec());
-    for (const [lane, on] of loaded) {
-      served.lanes.set(lane.lane, on.profiles);
-      host.loaded(lane.lane, version.key, on.profiles);
-      this.#reportCold(version.key, on);
-    }
-    if (pool === null) return served;
-    served.replicaThreads = pool.threadsEach;
-    for (const replica of pool.devices) {
-      served.lanes.set(replica.lane, pool.profiles);
-      served.replicas.add(replica.lane);
-      host.addLane(replica);
-      host.loaded(replica.lane, version.key, pool.profiles);
-    }
-    this.#reportCold(version.key, pool);
+    placed.announced = true;
+    // One that crashed while others were loading is announced when it has it again.
+    for (const [lane, { up, profiles }] of placed.lanes) if (up) host.loaded(lane, version.key, profiles);
     return served;
   }
 
@@ -95,10 +104,16 @@ export class Placement {
     asked: ModelVersion,
     load: (version: ModelVersion) => Promise<T>,
   ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
-    const on = await load(asked);
-    if (!asked.batched || on.unbatchedOutputs.length === 0) return { version: this.#padded(asked, on), on };
-    const version = this.#unbatched(asked, on.unbatchedOutputs);
-    return { version, on: await load(version) };
+    let on = await load(asked);
+    let version: ModelVersion;
+    if (!asked.batched || on.unbatchedOutputs.length === 0) {
+      version = this.#padded(asked, on);
+    } else {
+      version = this.#unbatched(asked, on.unbatchedOutputs);
+      on = await load(version);
+    }
+    this.#reportCold(version.key, on);
+    return { version, on };
   }
 
   /** The version with the lengths that its requests are padded to from now on, or without padding where that was refused. */
@@ -144,20 +159,55 @@ export class Placement {
     }
   }
 
-  /** Takes a version off its lanes; what executes is waited for. */
-  async leave(served: ServedModel): Promise<void> {
+  /** Takes a version off its lanes, those that are restarting too; what executes is waited for. */
+  async leave(key: string): Promise<void> {
     const { lanes, host, replicas } = this.#parts;
-    const { key } = served.version;
-    for (const lane of served.replicas) await host.removeLane(lane);
-    if (served.replicas.size > 0) await replicas.unload(key);
+    const on = this.#placed.get(key)?.lanes ?? new Map<string, PlacedLane>();
+    // A lane that brings it back from now on is told to unload it after that: nobody else needs to know.
+    this.#placed.delete(key);
+    const replicaLanes = [...on.keys()].filter((lane) => on.get(lane)!.kind === "replica");
+    for (const lane of replicaLanes) await host.removeLane(lane);
+    if (replicaLanes.length > 0) await replicas.unload(key);
     for (const lane of lanes) {
-      if (!served.lanes.has(lane.lane)) continue;
+      if (!on.has(lane.lane)) continue;
       host.unloaded(lane.lane, key);
       await this.#idleOn(lane.lane, key);
       await lane.unload(key);
     }
-    served.lanes.clear();
-    served.replicas.clear();
+  }
+
+  // What lanes tell.
+
+  /** A lane died, and what is loaded there with it; the lane brings that back, or drops it. */
+  laneLost(lane: string): void {
+    for (const { lanes } of this.#placed.values()) {
+      const on = lanes.get(lane);
+      if (on !== undefined) lanes.set(lane, { ...on, up: false });
+    }
+  }
+
+  laneReloaded(lane: string, key: string, profiles: ShapeProfiles): void {
+    const placed = this.#placed.get(key);
+    const on = placed?.lanes.get(lane);
+    if (placed === undefined || on === undefined) return;
+    placed.lanes.set(lane, { ...on, profiles, up: true });
+    if (placed.announced) this.#parts.host.loaded(lane, key, profiles);
+  }
+
+  replicaRestored(key: string, replica: Device, profiles: ShapeProfiles): void {
+    if (!this.#placed.get(key)?.lanes.has(replica.lane)) return;
+    this.#parts.host.addLane(replica);
+    this.laneReloaded(replica.lane, key, profiles);
+  }
+
+  /** @returns what is left of the model; null where it was not placed on the lane */
+  laneDropped(lane: string, key: string): "other lanes" | "nothing" | null {
+    const placed = this.#placed.get(key);
+    if (placed === undefined || !placed.lanes.delete(lane)) return null;
+    if (placed.lanes.size > 0) return "other lanes";
+    // While it is being placed, other lanes may be to come.
+    if (placed.announced) this.#placed.delete(key);
+    return "nothing";
   }
 
   async #idleOn(lane: string, key: string): Promise<void> {

@@ -1,61 +1,81 @@
 import { isDeepStrictEqual } from "node:util";
 import type { ModelVersion } from "../repository/model.ts";
-import type { ModelSpec, Profile, ShapeProfiles } from "../scheduler/types.ts";
+import type { LaneKind, ModelSpec, Profile, ShapeProfiles } from "../scheduler/types.ts";
 
 const SLO_DEFAULT_US = 100_000;
 /** The SLO of a model that states none is at least this many times its execution time for one item. */
 const SLO_EXECUTIONS = 4;
 
-/** A model version that is served, or on its way there. */
+/** A lane that a version is placed on: loaded there, or to be loaded again when the lane is back. */
+export interface PlacedLane {
+  readonly kind: LaneKind;
+  /** As the lane measured them last. */
+  readonly profiles: ShapeProfiles;
+  /** Whether it can execute there now; false while the lane restarts. */
+  readonly up: boolean;
+}
+
+/** A model version that is served. */
 export class ServedModel {
   /** As the repository asked for it. */
   readonly asked: ModelVersion;
   /** The interface as it is served: where an output turned out to have no batch dimension, that of the unbatched model. */
   readonly version: ModelVersion;
   readonly sloUs: number;
-  /** Lanes that hold it now, with the profiles they have for it. */
-  readonly lanes: Map<string, ShapeProfiles> = new Map();
-  /** Of these, the replicas. */
-  readonly replicas: Set<string> = new Set();
+  /** By name, device lanes first; kept current by who placed it. */
+  readonly lanes: ReadonlyMap<string, PlacedLane>;
   /** Intra-op threads of each replica; 0 without replicas. */
   replicaThreads = 0;
   /** How it runs on replicas, in words. */
   replicaSummary: string | null = null;
 
-  constructor(asked: ModelVersion, version: ModelVersion, sloUs: number) {
+  constructor(asked: ModelVersion, version: ModelVersion, lanes: ReadonlyMap<string, PlacedLane>) {
     this.asked = asked;
     this.version = version;
-    this.sloUs = sloUs;
+    this.lanes = lanes;
+    this.sloUs = effectiveSloUs(version, lanes.values().next().value?.profiles ?? {});
   }
 
-  get placement(): "device" | "replica" | "both" | "none" {
-    if (this.lanes.size === 0) return "none";
-    const kinds = new Set([...this.lanes.keys()].map((lane) => this.replicas.has(lane)));
-    return kinds.size === 2 ? "both" : kinds.has(true) ? "replica" : "device";
+  /** Whether it can execute on the lane now. */
+  isUpOn(lane: string): boolean {
+    return this.lanes.get(lane)?.up === true;
+  }
+
+  /** Whether it can execute anywhere now. */
+  get isUp(): boolean {
+    for (const { up } of this.lanes.values()) if (up) return true;
+    return false;
+  }
+
+  /** Where it can execute now. */
+  get upLanes(): readonly string[] {
+    return [...this.lanes.keys()].filter((lane) => this.isUpOn(lane));
+  }
+
+  /** CPU replicas that it is placed on; their process may be restarting. */
+  get replicas(): readonly string[] {
+    return [...this.lanes.keys()].filter((lane) => this.lanes.get(lane)?.kind === "replica");
+  }
+
+  get placement(): LaneKind | "both" | "none" {
+    const kinds = new Set(this.upLanes.map((lane) => this.lanes.get(lane)!.kind));
+    const [kind = "none"] = kinds;
+    return kinds.size === 2 ? "both" : kind;
   }
 
   /** The same sessions under other settings; see `needsSameSessions`. */
   withSettings(asked: ModelVersion): ServedModel {
     const { buckets } = this.version.settings;
     const version = { ...this.version, settings: { ...asked.settings, buckets } };
-    const profiles = this.lanes.values().next().value;
-    const served = new ServedModel(
-      asked,
-      version,
-      profiles === undefined ? this.sloUs : effectiveSloUs(version, profiles),
-    );
-    for (const [lane, known] of this.lanes) served.lanes.set(lane, known);
-    for (const lane of this.replicas) served.replicas.add(lane);
+    const served = new ServedModel(asked, version, this.lanes);
     served.replicaThreads = this.replicaThreads;
     served.replicaSummary = this.replicaSummary;
     return served;
   }
 
   /** The profile of its first shape on its first lane of a kind. */
-  profile(kind: "device" | "replica"): Profile | null {
-    for (const [lane, profiles] of this.lanes) {
-      if (this.replicas.has(lane) === (kind === "replica")) return firstProfile(profiles);
-    }
+  profile(wanted: LaneKind): Profile | null {
+    for (const { kind, profiles } of this.lanes.values()) if (kind === wanted) return firstProfile(profiles);
     return null;
   }
 
@@ -74,12 +94,12 @@ export class ServedModel {
   }
 }
 
-export function firstProfile(profiles: ShapeProfiles): Profile | null {
+function firstProfile(profiles: ShapeProfiles): Profile | null {
   return Object.values(profiles)[0] ?? null;
 }
 
 /** The SLO that a model states, or one that leaves room for several executions of a single item. */
-export function effectiveSloUs(version: ModelVersion, profiles: ShapeProfiles): number {
+function effectiveSloUs(version: ModelVersion, profiles: ShapeProfiles): number {
   if (version.settings.sloMs !== null) return Math.round(version.settings.sloMs * 1000);
   const singleUs = Math.max(0, ...Object.values(profiles).map((profile) => profile[0]?.us ?? 0));
   return Math.max(SLO_DEFAULT_US, SLO_EXECUTIONS * singleUs);

@@ -10,6 +10,7 @@ import {
 import type { ModelSettings, ModelVersion } from "./model.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { deriveSequence } from "./sequence-padding.ts";
+import { sharedDimensions } from "./shared-dimensions.ts";
 
 /** Settings of the daemon that stand in where a model's configuration says nothing. */
 export interface ModelDefaults {
@@ -92,6 +93,7 @@ export function deriveVersion(
     outputs: interfaces.outputs,
     batched: interfaces.batched,
     maxBatchSize: sizes.maxBatchSize,
+    sharedDimensions: sharedDimensions(interfaces, shaped.inputs),
     sequence,
     settings,
   };

@@ -46,7 +46,9 @@ function servable(value: OnnxValue, role: "input" | "output"): DeclaredTensor {
   const { name, kind, elementType, datatype, dims } = value;
   if (kind !== "tensor") {
     const what = kind === "untyped" ? "has no declared type" : `is a ${kind.replace("_", " ")}`;
-    throw new VersionError(`${role} '${name}' ${what}; only tensors can be served`);
+    const isList = role === "output" && (kind === "sequence" || kind === "map");
+    const hint = isList ? " (models of scikit-learn: convert them with skl2onnx's options={'zipmap': False})" : "";
+    throw new VersionError(`${role} '${name}' ${what}; only tensors can be served${hint}`);
   }
   if (datatype === null) {
     throw new VersionError(`${role} '${name}' has the element type ${elementType}, which can't be served`);

@@ -4,12 +4,13 @@ import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { ModelControl } from "../config/daemon-settings.ts";
 import { nearestName } from "../config/nearest-name.ts";
-import type { ConfigProblem } from "../config/problems.ts";
 import { fileErrorText } from "../config/yaml-file.ts";
 import type { ModelDefaults } from "./derive-version.ts";
 import { RepositoryError } from "./errors.ts";
+import { onnxFiles } from "./misplaced.ts";
 import type { ModelState, ModelVersion } from "./model.ts";
-import { type ScannedModel, scanModel } from "./scan-model.ts";
+import { type ScannedModel, scanModel, versionNumber } from "./scan-model.ts";
+import { MODEL_FILE } from "./version-files.ts";
 import type { VersionPolicy } from "./written-config.ts";
 
 /** Models that are looked at side by side; reading them is mostly waiting for the disk. */
@@ -49,8 +50,6 @@ export interface ScanResult {
   readonly unavailable: readonly Unavailable[];
   /** Keys of versions whose files are new or changing; the next scan looks at them again. */
   readonly settling: readonly string[];
-  /** What is wrong in the models' `config.yaml` files, in full; these models are in `unavailable` too. */
-  readonly configProblems: readonly ConfigProblem[];
   /** Sentences to log; only those that the last scan did not have. */
   readonly warnings: readonly string[];
   /** Why there is nothing to serve; null where there is something. */
@@ -86,6 +85,8 @@ export class ModelRepository {
   /** Under explicit control: names asked for. */
   readonly #asked: Set<string>;
   #folders: readonly string[] = [];
+  /** Of the repository's own entries, those that are no folders. */
+  #files: readonly string[] = [];
   #warned = new Set<string>();
   #scans = 0;
   #queue: Promise<unknown> = Promise.resolve();
@@ -101,7 +102,7 @@ export class ModelRepository {
    */
   scan(): Promise<ScanResult> {
     return this.#inTurn(async () => {
-      this.#folders = await this.#listFolders();
+      await this.#list();
       const names = this.#folders.filter((name) => this.#isWanted(name));
       const settle = this.#scans > 0;
       await atMost(SCANS_AT_ONCE, names, (name) => this.#scanFolder(name, settle));
@@ -117,7 +118,7 @@ export class ModelRepository {
    */
   load(name: string): Promise<ScanResult> {
     return this.#inTurn(async () => {
-      this.#folders = await this.#listFolders();
+      await this.#list();
       if (!this.#folders.includes(name)) throw this.#unknown(name);
       for (const [key, { model }] of this.#failed) if (model.name === name) this.#failed.delete(key);
       await this.#scanFolder(name, false);
@@ -203,7 +204,7 @@ export class ModelRepository {
     return this.#options.control !== "explicit" || this.#asked.has("*") || this.#asked.has(name);
   }
 
-  async #listFolders(): Promise<readonly string[]> {
+  async #list(): Promise<void> {
     const { dir } = this.#options;
     let entries: Dirent[];
     try {
@@ -212,15 +213,17 @@ export class ModelRepository {
       const hint = (error as NodeJS.ErrnoException).code === "ENOENT" ? "; give the folder with --models DIR" : "";
       throw new RepositoryError("repository", `model repository ${dir}: ${fileErrorText(error)}${hint}`, error);
     }
-    const names: string[] = [];
+    const folders: string[] = [];
+    const files: string[] = [];
     for (const entry of entries) {
       if (entry.name.startsWith(".")) continue;
       const isFolder = entry.isSymbolicLink()
         ? ((await stat(path.join(dir, entry.name)).catch(() => null))?.isDirectory() ?? false)
         : entry.isDirectory();
-      if (isFolder) names.push(entry.name);
+      (isFolder ? folders : files).push(entry.name);
     }
-    return names.sort();
+    this.#folders = folders.sort();
+    this.#files = files.sort();
   }
 
   async #scanFolder(name: string, settle: boolean): Promise<void> {
@@ -302,7 +305,7 @@ export class ModelRepository {
         else if (kept !== known) changed.push(kept);
       }
     }
-    warnings.push(...overbooked([...wanted.values()]));
+    warnings.push(...overbooked([...wanted.values()]), ...this.#misplacedFiles(), ...this.#unknownNames());
     const fresh = warnings.filter((text) => !this.#warned.has(text));
     this.#warned = new Set(warnings);
     this.#wanted = wanted;
@@ -319,20 +322,37 @@ export class ModelRepository {
       removed,
       unavailable,
       settling,
-      configProblems: scanned.flatMap((one) => one.configProblems),
       warnings: fresh,
       emptyReason: wanted.size > 0 ? null : this.#emptyReason(unavailable),
     };
   }
 
+  /** ONNX files beside the models' folders. */
+  #misplacedFiles(): string[] {
+    return onnxFiles(this.#files).map((file) => {
+      const name = path.parse(file).name;
+      return `${file} is not served: it belongs in ${name === "model" ? "MODEL" : name}/1/${MODEL_FILE}`;
+    });
+  }
+
+  /** Asked for, and not there; under explicit control they can still be loaded once they are. */
+  #unknownNames(): string[] {
+    const unknown = [...this.#asked].filter((name) => name !== "*" && !this.#folders.includes(name));
+    return unknown.map((name) => `load_models: ${this.#unknown(name).message}`);
+  }
+
   #emptyReason(unavailable: readonly Unavailable[]): string {
     const { dir, control } = this.#options;
     if (unavailable.length > 0) {
-      return `none of the models in ${dir} can be served: ${unavailable.map(({ reason }) => reason).join("; ")}`;
+      const isModel = this.#folders.every((name) => versionNumber(name) !== null);
+      const hint = isModel ? `; if ${dir} is one model's folder, give the folder that holds it` : "";
+      return `none of the models in ${dir} can be served: ${unavailable.map(({ reason }) => reason).join("; ")}${hint}`;
     }
     if (control === "explicit" && this.#folders.length > 0) return "no model is loaded yet (model_control: explicit)";
-    const found = this.#folders.length === 0 ? "it is empty" : `found only ${this.#folders.slice(0, 5).join(", ")}`;
-    return `no models in ${dir}: expected MODEL/VERSION/model.onnx, such as digits/1/model.onnx; ${found}`;
+    const entries = [...this.#folders, ...this.#files];
+    const found = entries.length === 0 ? "it is empty" : `found only ${entries.slice(0, 5).join(", ")}`;
+    const misplaced = this.#misplacedFiles().map((text) => `; ${text}`);
+    return `no models in ${dir}: expected MODEL/VERSION/${MODEL_FILE}, such as digits/1/${MODEL_FILE}; ${found}${misplaced[0] ?? ""}`;
   }
 }
 

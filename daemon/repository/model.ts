@@ -24,9 +24,18 @@ export interface ModelVersion {
   readonly batched: boolean;
   /** 1 where not batched. */
   readonly maxBatchSize: number;
+  /** Dimensions besides the batch's that must have one size in several inputs. */
+  readonly sharedDimensions: readonly SharedDimension[];
   /** How requests of different lengths may share a batch; null: only those of one shape do. */
   readonly sequence: SequencePadding | null;
   readonly settings: ModelSettings;
+}
+
+export interface SharedDimension {
+  /** As the ONNX file calls it. */
+  readonly name: string;
+  /** Two or more; `input` and `axis` are indexes. */
+  readonly places: readonly { readonly input: number; readonly axis: number }[];
 }
 
 /** A model's settings with every default filled in, units in the names. */

@@ -1,13 +1,14 @@
 /** Looks at one model's folder; unchanged files are not read again. */
 import { readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
-import { type ConfigProblem, formatProblem } from "../config/problems.ts";
+import { formatProblem } from "../config/problems.ts";
 import { fileErrorText } from "../config/yaml-file.ts";
 import { deriveVersion, type ModelDefaults } from "./derive-version.ts";
 import { VersionError } from "./errors.ts";
 import { type InspectedVersion, inspectVersion } from "./inspect-version.ts";
+import { isMeantAsModel, noVersionReason } from "./misplaced.ts";
 import type { ModelVersion } from "./model.ts";
-import { CONFIG_FILE, CONFIG_FILES, type ModelConfig, readModelConfig } from "./model-config.ts";
+import { CONFIG_FILES, type ModelConfig, readModelConfig } from "./model-config.ts";
 import { fileSignature, folderSignature } from "./version-files.ts";
 import type { VersionPolicy } from "./written-config.ts";
 
@@ -31,8 +32,6 @@ export interface ScannedModel {
   readonly reason: string | null;
   /** Folder or configuration can't be read right now: what is served of the model says more than this scan. */
   readonly isUncertain: boolean;
-  /** Those of its `config.yaml`; a `config.pbtxt` may well describe a model that is not meant for us. */
-  readonly configProblems: readonly ConfigProblem[];
   readonly warnings: readonly string[];
   /** For the next scan of the same model. */
   readonly memory: ModelMemory;
@@ -48,6 +47,8 @@ interface VersionMemory {
 
 export interface ModelMemory {
   readonly configSignature: string;
+  /** Why it has no version; null where it has, or where that was not looked at. */
+  readonly noVersion: string | null;
   readonly versions: ReadonlyMap<number, VersionMemory>;
 }
 
@@ -67,7 +68,7 @@ export function versionNumber(entry: string): number | null {
 
 /**
  * @param dir the model's folder, in the repository
- * @returns null where the folder is no model: it has neither a version nor a configuration
+ * @returns null where the folder is no model: it has neither a version nor a configuration, nor is it meant to be one
  */
 export async function scanModel(
   dir: string,
@@ -75,8 +76,8 @@ export async function scanModel(
   options: ScanOptions,
 ): Promise<ScannedModel | null> {
   const name = path.basename(dir);
-  const none = { name, versions: [], policy: POLICY_DEFAULT, configProblems: [], warnings: [] };
-  const memory: ModelMemory = before ?? { configSignature: "", versions: new Map() };
+  const none = { name, versions: [], policy: POLICY_DEFAULT, warnings: [] };
+  const memory: ModelMemory = before ?? { configSignature: "", noVersion: null, versions: new Map() };
   let root: string;
   let entries: string[];
   try {
@@ -92,7 +93,7 @@ export async function scanModel(
     if (stats === null || stats.isDirectory()) versions.push(version);
   }
   const configFiles = CONFIG_FILES.filter((file) => entries.includes(file));
-  if (versions.length === 0 && configFiles.length === 0) return null;
+  if (versions.length === 0 && configFiles.length === 0 && !(await isMeantAsModel(root, entries))) return null;
 
   const signatures = configFiles.map(async (file) => `${file} ${await fileSignature(path.join(root, file))}`);
   const configSignature = (await Promise.all(signatures)).join("\n");
@@ -107,21 +108,17 @@ export async function scanModel(
     memories.set(version, next);
     scanned.push(next.outcome);
   }
-  const found = entries.filter((entry) => !entry.startsWith(".")).slice(0, 5);
+  const noVersion = versions.length > 0 ? null : await noVersionReason(name, root, entries, config.modelFile);
+  // A folder that is being filled is nothing to complain about.
+  const isFilling = options.settle && noVersion !== before?.noVersion;
   return {
     name,
     versions: scanned,
     policy: config.written.versions ?? POLICY_DEFAULT,
-    reason:
-      config.problems.length > 0
-        ? config.problems.map(formatProblem).join("; ")
-        : versions.length === 0
-          ? `${name} has no version: expected ${name}/1/${config.modelFile}; found ${found.join(", ")}`
-          : null,
+    reason: config.problems.length > 0 ? config.problems.map(formatProblem).join("; ") : isFilling ? null : noVersion,
     isUncertain: config.problems.length > 0,
-    configProblems: config.problems.filter(({ source }) => source.endsWith(`/${CONFIG_FILE}`)),
     warnings: config.warnings,
-    memory: { configSignature, versions: memories },
+    memory: { configSignature, noVersion, versions: memories },
   };
 }
 

@@ -22,11 +22,6 @@ export class ByteBudget {
     return true;
   }
 
-  /** For what can't be refused any more: an answer that exists. */
-  take(bytes: number): void {
-    this.#held += bytes;
-  }
-
   give(bytes: number): void {
     this.#held -= bytes;
     if (this.#held < 0) throw new Error(`byte budget: ${-this.#held} bytes more were given back than taken`);

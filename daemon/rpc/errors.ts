@@ -29,6 +29,7 @@ export type RpcCause =
   | "not_ready"
   | "draining"
   | "inflight_bytes"
+  | "unread_answers"
   | "failed"
   | typeof SHARED_MEMORY_CAUSE
   | "lost"

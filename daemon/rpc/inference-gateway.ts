@@ -1,4 +1,5 @@
 /** The way of one request between wire and engine, whatever transport it came on. */
+import { getHeapStatistics } from "node:v8";
 import type { AcceptedRequest, Inference, Outcome } from "../engine/ports.ts";
 import type { RequestId } from "../scheduler/types.ts";
 import type { ByteBudget } from "./byte-budget.ts";
@@ -8,13 +9,14 @@ import { modelPlan } from "./decode/model-plan.ts";
 import { type RequestParameters, readRequestParameters } from "./decode/parameters.ts";
 import { malformedMessage, unknownModel } from "./decode/refusals.ts";
 import { decodeRequest } from "./decode/request.ts";
+import type { RequestMemory } from "./decode/request-memory.ts";
 import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
 import type { ModelCatalog, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
-import { RequestMemory } from "./request-memory.ts";
+import { RequestRegions } from "./request-regions.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
 import { shown } from "./text.ts";
@@ -54,17 +56,28 @@ export interface GatewayParts {
   readonly observer: RefusalObserver | null;
 }
 
+/** What a string takes besides its bytes: the object, its place in an array, and its share of what collecting the heap needs. */
+const STRING_OBJECT_BYTES = 160;
+
+/** As a part of the budget: strings are objects of V8's heap, half of which they may take, whatever the budget for bytes outside is. */
+function stringBytes(budgetMax: number): number {
+  const heapMax = getHeapStatistics().heap_size_limit / 2;
+  return Math.ceil(STRING_OBJECT_BYTES * Math.max(1, budgetMax / heapMax));
+}
+
 /** Small messages are decoded before their bytes are counted, so that a cancellation gets through when memory is short. */
 const SMALL_MESSAGE_BYTES = 4096;
 
 export class InferenceGateway {
   readonly #parts: GatewayParts;
   #draining = false;
+  readonly #stringBytes: number;
   #underWay = 0;
   readonly #idleWaiters = new Set<() => void>();
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
+    this.#stringBytes = stringBytes(parts.budget.max);
   }
 
   get underWay(): number {
@@ -111,8 +124,8 @@ export class InferenceGateway {
   #decode(bytes: Uint8Array): ReadRequest {
     try {
       return this.#parts.codec.decodeRequest(bytes);
-    } catch {
-      throw malformedMessage();
+    } catch (thrown) {
+      throw thrown instanceof RpcError ? thrown : malformedMessage();
     }
   }
 
@@ -141,10 +154,11 @@ export class InferenceGateway {
     const model = this.#find(catalog, request);
     const plan = modelPlan(model.version);
     pending.model = plan.version.key;
-    const memory = new RequestMemory(regions, call.peer, (bytes) => this.#hold(pending, bytes));
-    pending.memory = memory;
-    const decoded = decodeRequest(plan, request, memory);
-    const shared = memory.outputs(request.outputs);
+    const memory = this.#memoryOf(pending);
+    const shared = new RequestRegions(regions, call.peer, memory.takeBytes);
+    pending.regions = shared;
+    const decoded = decodeRequest(plan, request, shared, memory);
+    const sharedOutputs = shared.outputs(request.outputs);
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
       call: call.deadline,
@@ -153,7 +167,7 @@ export class InferenceGateway {
       bestEffortDefault: plan.version.settings.bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
       replyMarginUs: settings.replyMarginUs,
     });
-    const asked: AskedAnswer = { plan, id: request.id, withTimings: parameters.timings, shared };
+    const asked: AskedAnswer = { plan, id: request.id, withTimings: parameters.timings, shared: sharedOutputs };
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
       pending.end();
       this.#reply(outcome, accepted, asked, responder);
@@ -200,9 +214,23 @@ export class InferenceGateway {
     }
   }
 
-  /** Counts bytes of a request for as long as it is under way. */
-  #hold(pending: PendingCall, bytes: number): void {
-    if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes);
+  #memoryOf(pending: PendingCall): RequestMemory {
+    return {
+      takeBytes: (bytes) => this.#hold(pending, bytes),
+      takeStrings: (input, elements) => {
+        const each = this.#stringBytes;
+        this.#hold(
+          pending,
+          elements * each,
+          `${elements} strings of input '${input}', ${each} bytes each besides their own,`,
+        );
+      },
+    };
+  }
+
+  /** Counts bytes of a request for as long as it is under way; `what` they are, where they are not the message's. */
+  #hold(pending: PendingCall, bytes: number, what?: string): void {
+    if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes, what);
     pending.heldBytes += bytes;
   }
 
@@ -214,12 +242,12 @@ export class InferenceGateway {
     this.#idleWaiters.clear();
   }
 
-  #full(bytes: number): RpcError {
+  #full(bytes: number, what = `the request's ${bytes} bytes`): RpcError {
     const { max, held } = this.#parts.budget;
     return new RpcError(
       "RESOURCE_EXHAUSTED",
       "inflight_bytes",
-      `the request's ${bytes} bytes do not fit: inflight_bytes_max is ${max}, of which ${held} are in use`,
+      `${what} do not fit: inflight_bytes_max is ${max}, of which ${held} are in use`,
       bytes > max ? null : RETRY_AFTER_MS,
     );
   }
@@ -253,7 +281,7 @@ class PendingCall implements Ticket {
   model: string | null = null;
   requestId: RequestId | null = null;
   heldBytes = 0;
-  memory: RequestMemory | null = null;
+  regions: RequestRegions | null = null;
   ended = false;
   readonly #inference: Inference;
   readonly #onEnd: (heldBytes: number) => void;
@@ -267,7 +295,7 @@ class PendingCall implements Ticket {
   end(): void {
     if (this.ended) return;
     this.ended = true;
-    this.memory?.release();
+    this.regions?.release();
     this.#onEnd(this.heldBytes);
   }
 

@@ -28,23 +28,13 @@ export interface ReadParameter extends WireParameter {
 /** A map entry may come without its value. */
 export type ReadParameters = Readonly<Record<string, ReadParameter | null>>;
 
-export interface ReadContents {
-  readonly bool_contents: readonly boolean[];
-  readonly int_contents: readonly number[];
-  readonly int64_contents: readonly WireLong[];
-  readonly uint_contents: readonly number[];
-  readonly uint64_contents: readonly WireLong[];
-  readonly fp32_contents: readonly number[];
-  readonly fp64_contents: readonly number[];
-  readonly bytes_contents: readonly Uint8Array[];
-}
-
 export interface ReadInput {
   readonly name: string;
   readonly datatype: string;
   readonly shape: readonly WireLong[];
   readonly parameters: ReadParameters;
-  readonly contents: ReadContents | null;
+  /** An InferTensorContents, still encoded; empty where there is none. */
+  readonly contents: Uint8Array;
 }
 
 export interface ReadRequestedOutput {

@@ -17,6 +17,7 @@ import { SharedMemoryRegions } from "./shared-memory.ts";
 import { sharedMemoryHandlers } from "./shared-memory-service.ts";
 import { InferenceStreams, type StreamCall } from "./stream.ts";
 import { EncodedAnswer, type TransportParts, unaryInference } from "./unary.ts";
+import { UnreadAnswers } from "./unread-answers.ts";
 
 export interface RpcServerParts {
   readonly inference: Inference;
@@ -33,7 +34,7 @@ export interface RpcServer {
   start(): Promise<{ readonly port: number }>;
   /** What the daemon as a whole, or one model (`ranker`, `ranker/2`), says to health checks. */
   setServing(service: "daemon" | { readonly model: string }, serving: boolean): void;
-  /** Refuses new requests and resolves once those under way have been answered. */
+  /** Refuses new requests and resolves once those under way have been answered and their answers have been taken. */
   drain(): Promise<void>;
   /** Ends streams and connections; what is still open after `graceMs` is cut. */
   stop(graceMs?: number): Promise<void>;
@@ -55,7 +56,8 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
   const gateway = new InferenceGateway({ inference, catalog, codec, budget, regions, settings, logger, observer });
-  const transport: TransportParts = { gateway, codec, budget, errors: settings.errors, nowUs: () => inference.nowUs() };
+  const unread = new UnreadAnswers(settings.inflightBytesMax);
+  const transport: TransportParts = { gateway, codec, unread, errors: settings.errors, nowUs: () => inference.nowUs() };
   const streams = new InferenceStreams(transport, settings);
   const health = new Health();
 
@@ -63,9 +65,12 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const { service } = protocol.GRPCInferenceService;
   const server = new Server({
     interceptors: [eagerWrites(service.ModelStreamInfer.path)],
-    "grpc.max_receive_message_length": settings.messageBytesMax,
+    // Of a compressed message too, once it is decompressed: one that could never be accepted is not received either.
+    "grpc.max_receive_message_length": Math.min(settings.messageBytesMax, settings.inflightBytesMax),
     "grpc.max_send_message_length": -1,
     "grpc.max_concurrent_streams": settings.connectionCallsMax,
+    "grpc.keepalive_time_ms": settings.keepaliveTimeMs,
+    "grpc.keepalive_timeout_ms": settings.keepaliveTimeoutMs,
   });
   const receive = (bytes: Buffer) => bytes;
   server.addService(
@@ -97,7 +102,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
     },
     drain() {
       health.drain();
-      return gateway.drain();
+      return gateway.drain().then(() => unread.none());
     },
     stop(graceMs = STOP_GRACE_MS) {
       health.drain();
@@ -108,7 +113,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
         regions.close();
       });
     },
-    load: () => ({ requests: gateway.underWay, streams: streams.size, bytes: budget.held }),
+    load: () => ({ requests: gateway.underWay, streams: streams.size, bytes: budget.held + unread.held }),
   };
 }
 

@@ -14,9 +14,12 @@ export interface RpcSettings {
   /** 0 picks a free one. */
   readonly port: number;
   readonly tls: RpcTls | null;
-  /** Largest request that is received. */
+  /** Largest request that is received; none is that exceeds `inflightBytesMax`. */
   readonly messageBytesMax: number;
-  /** Requests and answers held at once, in bytes of their messages; requests beyond it are refused. */
+  /**
+   * Requests held at once, in bytes of their messages and what reading them takes besides; those beyond it are refused. As many
+   * bytes again of answers that were not read; answers beyond it are dropped.
+   */
   readonly inflightBytesMax: number;
   /** Requests of one stream that may be unanswered; beyond it the stream is not read. */
   readonly streamRequestsMax: number;
@@ -24,6 +27,9 @@ export interface RpcSettings {
   readonly streamUnreadBytesMax: number;
   /** Calls that one connection may have open at once. */
   readonly connectionCallsMax: number;
+  /** A connection's other end is asked so often whether it is there still, and is given up without an answer in time. */
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveTimeoutMs: number;
   /** What is kept of a caller's gRPC deadline for the answer's way back, microseconds. */
   readonly replyMarginUs: number;
   readonly errors: ErrorStyle;
@@ -47,6 +53,8 @@ export const DEFAULT_RPC_SETTINGS: RpcSettings = {
   streamRequestsMax: 4096,
   streamUnreadBytesMax: 32 * 2 ** 20,
   connectionCallsMax: 16_384,
+  keepaliveTimeMs: 60_000,
+  keepaliveTimeoutMs: 20_000,
   replyMarginUs: 5_000,
   errors: "native",
   bestEffortTenants: new Set(),

@@ -1,20 +1,23 @@
 /** ModelStreamInfer: many requests on one call, answered in the order in which they complete. */
-import type { ByteBudget } from "./byte-budget.ts";
+import { status } from "@grpc/grpc-js";
 import type { StreamAnswer } from "./eager-writes.ts";
 import { errorParameters, RpcError } from "./errors.ts";
 import type { CallContext, Responder, Ticket } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
 import { type CallFacts, callContext, type TransportParts } from "./unary.ts";
+import type { UnreadAnswers } from "./unread-answers.ts";
 
 /** The part of a grpc-js duplex stream that is used here. */
 export interface StreamCall extends CallFacts {
   on(event: "data", listener: (bytes: Buffer) => void): unknown;
-  on(event: "end" | "cancelled" | "close", listener: () => void): unknown;
+  on(event: "end" | "cancelled", listener: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
   write(answer: StreamAnswer): unknown;
   pause(): unknown;
   resume(): unknown;
   end(): unknown;
+  /** Ends the call with this status, behind what was written. */
+  emit(event: "error", status: { readonly code: status; readonly details: string }): unknown;
 }
 
 export interface StreamLimits {
@@ -52,7 +55,8 @@ export class InferenceStreams {
 class InferenceStream {
   readonly #call: StreamCall;
   readonly #parts: TransportParts;
-  readonly #budget: ByteBudget;
+  readonly #unread: UnreadAnswers;
+  readonly #peer: string;
   readonly #limits: StreamLimits;
   readonly #context: CallContext;
   readonly #onClosed: () => void;
@@ -60,6 +64,8 @@ class InferenceStream {
   /** Encoded answers that the reader has not taken. */
   #unreadBytes = 0;
   #paused = false;
+  /** The caller has said that it sends nothing more. */
+  #halfClosed = false;
   /** No more requests are expected. */
   #finishing = false;
   /** The call's own end was sent: nothing can be written any more. */
@@ -69,14 +75,18 @@ class InferenceStream {
   constructor(call: StreamCall, parts: TransportParts, limits: StreamLimits, onClosed: () => void) {
     this.#call = call;
     this.#parts = parts;
-    this.#budget = parts.budget;
+    this.#unread = parts.unread;
+    this.#peer = call.getPeer();
     this.#limits = limits;
     this.#context = callContext(call, true, parts.nowUs());
     this.#onClosed = onClosed;
     call.on("data", (bytes) => this.#receive(bytes));
-    call.on("end", () => this.finish());
+    call.on("end", () => {
+      this.#halfClosed = true;
+      this.finish();
+    });
+    // Comes after every end, and only when the connection has taken everything: `close` does not wait for that.
     call.on("cancelled", () => this.#close());
-    call.on("close", () => this.#close());
     // grpc-js reports the error to the caller; what is left to do here is the same as after any end.
     call.on("error", () => this.#close());
   }
@@ -94,7 +104,7 @@ class InferenceStream {
       cancels: (id) => this.#cancel(id),
       answered: (message) => {
         if (ticket !== null) this.#tickets.delete(ticket);
-        this.#write({ infer_response: message });
+        this.#write({ infer_response: message }, true);
       },
       refused: (error, id) => {
         if (ticket !== null) this.#tickets.delete(ticket);
@@ -116,19 +126,21 @@ class InferenceStream {
 
   #writeError(error: RpcError, id: string): void {
     const parameters = errorParameters(error, this.#parts.errors);
-    this.#write({ error_message: error.message, infer_response: { id, parameters } });
+    this.#write({ error_message: error.message, infer_response: { id, parameters } }, false);
   }
 
-  #write(message: { error_message?: string; infer_response: WireResponse }): void {
+  /** Throws `RpcError` where a message that may be dropped finds no room. */
+  #write(message: { error_message?: string; infer_response: WireResponse }, droppable: boolean): void {
     if (this.#closed || this.#ended) return;
     const bytes = this.#parts.codec.encodeStreamResponse(message);
     const size = bytes.byteLength;
+    if (droppable) this.#unread.take(this.#peer, size);
+    else this.#unread.takeAnyway(this.#peer, size);
     this.#unreadBytes += size;
-    this.#budget.take(size);
     const written = () => {
       if (this.#closed) return;
       this.#unreadBytes -= size;
-      this.#budget.give(size);
+      this.#unread.give(this.#peer, size);
       this.#adjustReading();
     };
     this.#call.write({ bytes, written });
@@ -148,7 +160,9 @@ class InferenceStream {
   #endWhenDone(): void {
     if (!this.#finishing || this.#ended || this.#closed || this.#tickets.size > 0) return;
     this.#ended = true;
-    this.#call.end();
+    if (this.#halfClosed) this.#call.end();
+    // Requests may be on their way, or yet to be sent: their caller must not take the end for that of its answers.
+    else this.#call.emit("error", { code: status.UNAVAILABLE, details: "the daemon is shutting down" });
   }
 
   #close(): void {
@@ -156,7 +170,7 @@ class InferenceStream {
     this.#closed = true;
     for (const ticket of this.#tickets) ticket.cancel();
     this.#tickets.clear();
-    this.#budget.give(this.#unreadBytes);
+    this.#unread.give(this.#peer, this.#unreadBytes);
     this.#unreadBytes = 0;
     this.#onClosed();
   }

@@ -1,18 +1,19 @@
 /** ModelInfer: one request, one answer. */
 import type { Metadata, sendUnaryData } from "@grpc/grpc-js";
 import { TENANT_METADATA } from "../../proto/parameters.ts";
-import type { ByteBudget } from "./byte-budget.ts";
 import type { InferenceCodec } from "./codec.ts";
 import { callDeadlineUs } from "./deadlines.ts";
 import { type ErrorStyle, type RpcError, unaryStatus } from "./errors.ts";
 import type { CallContext, InferenceGateway } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
 import { Peer } from "./peer.ts";
+import type { UnreadAnswers } from "./unread-answers.ts";
 
 /** The part of a grpc-js call that is used here. */
 export interface CallFacts {
   readonly metadata: Metadata;
   getDeadline(): Date | number;
+  /** Address and port of the connection's other end. */
   getPeer(): string;
 }
 
@@ -45,7 +46,7 @@ export class EncodedAnswer {
 export interface TransportParts {
   readonly gateway: InferenceGateway;
   readonly codec: InferenceCodec;
-  readonly budget: ByteBudget;
+  readonly unread: UnreadAnswers;
   readonly errors: ErrorStyle;
   /** The engine's clock, microseconds. */
   nowUs(): number;
@@ -64,18 +65,24 @@ export function callContext(call: CallFacts, stream: boolean, nowUs: number): Ca
 export type UnaryHandler = (call: UnaryCall, callback: sendUnaryData<EncodedAnswer>) => void;
 
 export function unaryInference(parts: TransportParts): UnaryHandler {
-  const { gateway, codec, budget, errors } = parts;
+  const { gateway, codec, unread, errors } = parts;
   return (call, callback) => {
+    let peer = "";
     let answerBytes = 0;
+    const taken = () => {
+      unread.give(peer, answerBytes);
+      answerBytes = 0;
+    };
     const ticket = gateway.submit(call.request, callContext(call, false, parts.nowUs()), {
       cancels: null,
       answered(message: WireResponse) {
         const answer = new EncodedAnswer(codec.encodeResponse(message));
+        peer = call.getPeer();
+        unread.take(peer, answer.bytes.byteLength);
+        answerBytes = answer.bytes.byteLength;
         callback(null, answer);
         // A call that is gone is not told again that it has ended: then nothing holds the answer either.
-        if (!answer.sent) return;
-        answerBytes = answer.bytes.byteLength;
-        budget.take(answerBytes);
+        if (!answer.sent) taken();
       },
       refused(error: RpcError) {
         callback(unaryStatus(error, errors));
@@ -83,8 +90,7 @@ export function unaryInference(parts: TransportParts): UnaryHandler {
     });
     call.on("cancelled", () => {
       ticket?.cancel();
-      budget.give(answerBytes);
-      answerBytes = 0;
+      taken();
     });
   };
 }

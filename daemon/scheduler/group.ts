@@ -4,7 +4,7 @@ import { ProfileTable } from "./profiles.ts";
 import { RequestQueue } from "./queue.ts";
 import { ArrivalRate } from "./rates.ts";
 import { ShareAccount } from "./shares.ts";
-import type { ModelSpec, ShapeProfiles } from "./types.ts";
+import type { ModelSpec, Profile, ShapeProfiles } from "./types.ts";
 
 /** Rates and what follows from them are read anew at this interval, not at each decision. */
 export const REFRESH_US = 50_000;
@@ -109,22 +109,17 @@ export class Group {
     return this.queue.length === 0 && this.bestEffort.length === 0 && this.rate * this.sloUs < 0.02;
   }
 
-  /** Adopts what `loaded` said of a lane. */
+  /** Adopts what `loaded` said of a lane; what was learnt of a profile that is still the same is kept. */
   place(lane: Lane, profiles: ShapeProfiles): void {
-    this.unplace(lane);
     const { maxBatch } = this.model.spec;
     const exact = profiles[this.shape] ?? profiles["*"];
-    if (exact !== undefined && exact.length > 0) {
-      this.plans[lane.slot] = new LanePlan(new ProfileTable(exact, maxBatch), false);
-    } else {
-      // Another shape's times are a guess, the slowest the safest; observations correct it.
-      let guess = null;
-      for (const profile of Object.values(profiles)) {
-        if (profile.length > 0 && (guess === null || profile[0]!.us > guess[0]!.us)) guess = profile;
-      }
-      this.plans[lane.slot] =
-        guess === null ? undefined : new LanePlan(new ProfileTable(guess, maxBatch), lane.kind === "device");
-    }
+    const known = exact !== undefined && exact.length > 0;
+    const profile = known ? exact : slowestOf(profiles);
+    const fillOnly = !known && lane.kind === "device";
+    const before = this.plans[lane.slot];
+    if (profile !== null && before?.fillOnly === fillOnly && before.table.isMadeFrom(profile, maxBatch)) return;
+    this.unplace(lane);
+    if (profile !== null) this.plans[lane.slot] = new LanePlan(new ProfileTable(profile, maxBatch), fillOnly);
     if (lane.kind === "device" && this.plans[lane.slot]?.fillOnly === false) this.deviceLanes += 1;
     this.#refreshedUs = Number.NEGATIVE_INFINITY;
   }
@@ -167,6 +162,15 @@ export class Group {
     }
     return any;
   }
+}
+
+/** Another shape's times are a guess, the slowest the safest; observations correct it. */
+function slowestOf(profiles: ShapeProfiles): Profile | null {
+  let slowest: Profile | null = null;
+  for (const profile of Object.values(profiles)) {
+    if (profile.length > 0 && (slowest === null || profile[0]!.us > slowest[0]!.us)) slowest = profile;
+  }
+  return slowest;
 }
 
 /** A model: its spec, its groups by shape, and what is counted per model. */

@@ -88,7 +88,7 @@ export class Planner {
     if (move !== null && "start" in move) {
       const { group: index, skip, size } = move.start;
       const group = view.groups[index]!;
-      return this.#startQueued(lane, group, view.hopeless[index]!, skip, size);
+      return this.#startQueued(lane, group, view.hopeless[index]!, skip, filled(view, index, skip, size));
     }
     if (move !== null) return { type: "wait", lookAgainUs: move.idleUntilUs };
     if (lane.kind === "replica") {
@@ -254,6 +254,11 @@ export class Planner {
     }
     return { type: "start", sacrificed: NONE, reason: "deadline", ...found };
   }
+}
+
+/** Where the view has not all of the queue, the rest of it fills what the batch is padded to. */
+function filled({ items, bucket, cap }: View, index: number, skip: number, size: number): number {
+  return items[index] === ITEMS_MAX && skip + size >= ITEMS_MAX ? Math.min(bucket[index]![size]!, cap[index]!) : size;
 }
 
 function firstOf(group: Group, tenant: Tenant, atUs: number, plan: LanePlan): QueuedRequest | null {

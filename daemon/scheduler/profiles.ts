@@ -29,12 +29,14 @@ export class ProfileTable {
   deviation = 0;
 
   readonly #points: Profile;
+  readonly #maxBatch: number;
   readonly #ratios: Float64Array;
   readonly #counts: Int32Array;
   #ratio = 1;
 
   constructor(profile: Profile, maxBatch: number) {
     this.#points = profile;
+    this.#maxBatch = maxBatch;
     const last = profile[profile.length - 1];
     if (last === undefined) throw new Error("A profile needs at least one bucket.");
     this.cap = Math.min(maxBatch, last.bucket);
@@ -45,6 +47,12 @@ export class ProfileTable {
     this.#ratios = new Float64Array(profile.length).fill(1);
     this.#counts = new Int32Array(profile.length);
     this.#fill();
+  }
+
+  /** Whether it was made from these, so that what it has learnt goes on to hold. */
+  isMadeFrom(profile: Profile, maxBatch: number): boolean {
+    if (maxBatch !== this.#maxBatch || profile.length !== this.#points.length) return false;
+    return profile.every(({ bucket, us }, i) => bucket === this.#points[i]!.bucket && us === this.#points[i]!.us);
   }
 
   /** Learns from an execution of `bucket` items that took `us`. */

@@ -32,7 +32,7 @@ export class Triage {
     const { spec } = model;
     const endsUs = meta.deadlineUs === null || !(meta.explicit || spec.shedImplicit) ? meta.expiresUs : meta.deadlineUs;
     if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
-    if (meta.alone === true) return null;
+    if (meta.again === true) return null;
     const full =
       model.queuedItems + meta.items > spec.queueItemsMax
         ? ({ cause: "queue_items", limit: spec.queueItemsMax } as const)
@@ -40,7 +40,8 @@ export class Triage {
           ? ({ cause: "queue_bytes", limit: spec.queueBytesMax } as const)
           : null;
     if (full === null) return null;
-    const retryAfterUs = this.#drainUs(group, nowUs);
+    // What fills the queue need not wait in this group: it may have another shape, or no deadline.
+    const retryAfterUs = this.#drainUs(group, model.queuedItems, nowUs);
     return { cause: full.cause, detail: { limit: full.limit, queuedItems: model.queuedItems, retryAfterUs } };
   }
 
@@ -160,7 +161,7 @@ export class Triage {
     return {
       ...(blockedBy === undefined ? {} : { blockedBy }),
       ...(Number.isFinite(predictedEndUs) ? { predictedEndUs } : {}),
-      retryAfterUs: this.#drainUs(group, nowUs),
+      retryAfterUs: this.#drainUs(group, group.queue.items, nowUs),
     };
   }
 
@@ -184,13 +185,13 @@ export class Triage {
     return placed ? earliestUs : nowUs;
   }
 
-  /** Time until what is queued in a group should be done with. */
-  #drainUs(group: Group, nowUs: number): number {
+  /** Time until so many items should be done with, in batches of a group. */
+  #drainUs(group: Group, items: number, nowUs: number): number {
     let soonestUs = NEVER;
     for (const lane of this.#registry.lanes) {
       const plan = group.plans[lane.slot];
       if (plan === undefined) continue;
-      soonestUs = Math.min(soonestUs, lane.freeAtUs(nowUs) - nowUs + plan.perItemUs * group.queue.items);
+      soonestUs = Math.min(soonestUs, lane.freeAtUs(nowUs) - nowUs + plan.perItemUs * items);
     }
     return Math.round(soonestUs === NEVER ? group.sloUs : soonestUs);
   }

@@ -62,7 +62,9 @@ export interface RequestMeta {
   readonly expiresUs: number | null;
   /** Who asks, for weights and guaranteed shares; `""` where no tenant was named. */
   readonly tenant: string;
-  /** It failed in a batch with others and comes again: it shares no batch, and was let into the queue before. */
+  /** It was let into the queue before and comes again: limits do not hold for it, and it is no new arrival. */
+  readonly again?: boolean;
+  /** It comes again since it failed in a batch with others: it shares no batch. */
   readonly alone?: boolean;
 }
 

@@ -45,6 +45,7 @@ export class View {
   readonly us: Float64Array[] = new Array(LANES_MAX * GROUPS_MAX).fill(EMPTY);
   readonly safeUs: Float64Array[] = new Array(LANES_MAX * GROUPS_MAX).fill(EMPTY);
   readonly best: Int32Array[] = new Array(LANES_MAX * GROUPS_MAX).fill(EMPTY_INDEX);
+  readonly bucket: Int32Array[] = new Array(LANES_MAX * GROUPS_MAX).fill(EMPTY_INDEX);
   /** Smallest SLO of the groups, and the mean device time of an item. */
   sloMinUs = 0;
   perItemMeanUs = 0;
@@ -130,6 +131,7 @@ export class View {
       this.us[at] = plan.table.us;
       this.safeUs[at] = plan.table.safeUs;
       this.best[at] = plan.table.best;
+      this.bucket[at] = plan.table.bucket;
     }
   }
 

@@ -243,12 +243,15 @@ test("variables that a cluster manager injects are not mistaken for settings", (
       SLACKLINE_PORT_8001_TCP: "tcp://10.0.0.1:8001",
       SLACKLINE_GRPC_PORT: "tcp://10.0.0.1:8001",
       SLACKLINE_LOG_LEVL: "debug",
+      SLACKLINE_COLOUR: "blue",
+      SLACKLINE_TEST_DEVICE: "webgpu",
       SLACKLINE_HOST: "",
     },
   });
   assert.equal(settings.grpcPort, 8001);
   assert.deepEqual(settings.warnings, [
     "SLACKLINE_GRPC_PORT is ignored: 'tcp://10.0.0.1:8001' looks like a service address injected by a cluster manager",
-    "SLACKLINE_LOG_LEVL is not a setting; did you mean SLACKLINE_LOG_LEVEL?",
+    "SLACKLINE_LOG_LEVL is not a setting and has no effect; did you mean SLACKLINE_LOG_LEVEL?",
+    "SLACKLINE_COLOUR is not a setting and has no effect; slackline serve --help lists them",
   ]);
 });

@@ -98,6 +98,11 @@ describe("bad input to a live daemon", () => {
     assert.equal(error.code, "INTERNAL");
     assert.match(error.message, /^model 'fails' failed while running: .*indices element out of data bounds, idx=9/s);
     assert.doesNotMatch(error.message, /\/(home|tmp|work|usr|root|var)\b/);
+    const told = live.log.filter(({ msg }) => msg.startsWith("fails/1 failed while running: "));
+    assert.deepEqual(
+      told.map(({ level }) => level),
+      [LEVEL.warn],
+    );
   });
 
   test("a request that fails while running does not fail those that share its batch", async () => {

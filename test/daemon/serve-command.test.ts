@@ -1,11 +1,15 @@
 /** `slackline serve`: what it prints, how it ends, and what it says where it can't start. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { credentials } from "@grpc/grpc-js";
 import { SlacklineClient, tensor } from "slackline-client";
+import { VERSION } from "../../daemon/daemon.ts";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { answered, failed, infer, protocol } from "../rpc/harness.ts";
@@ -18,6 +22,14 @@ const good = {
   inputs: [{ name: "x", datatype: "FP32", shape: [1, 4] }],
   raw_input_contents: [Buffer.alloc(16)],
 };
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 describe("slackline serve", () => {
   const folder = temporaryFolder();
@@ -75,6 +87,21 @@ describe("slackline serve", () => {
     assert.equal(await exited, 0, output.err);
     client.close();
     raw.close();
+  });
+
+  test("a signal to npm start reaches the daemon", async () => {
+    const command = ["npm", "start", "--"] as const;
+    const { child, ready, exited, output } = serve(["--models", models, ...common], { cwd: PACKAGE_ROOT, command });
+    const npmEnded = once(child, "exit");
+    const { httpPort } = await ready;
+    const { pid } = (await (await fetch(`http://127.0.0.1:${httpPort}/status`)).json()) as DaemonStatus;
+    child.kill("SIGTERM");
+    await npmEnded;
+    const left = isRunning(pid);
+    if (left) process.kill(pid, "SIGTERM");
+    await exited;
+    assert.ok(!left, "npm has ended, the daemon has not");
+    assert.match(output.err, /SIGTERM: answering what was accepted/);
   });
 
   test("SIGINT while models are loading ends it in order", async () => {
@@ -143,7 +170,18 @@ describe("slackline serve", () => {
 
   test("a decision log that can't be written", async () => {
     const text = await refusal(["--models", models, ...common, "--decision-log", path.join(folder.dir, "no/such/log")]);
-    assert.match(text, /^slackline: .*no\/such\/log/m);
+    assert.match(text, /^slackline: decision log .*no\/such\/log: the folder .*no\/such does not exist$/m);
+  });
+
+  test("the launcher tells the version, and which commands there are", () => {
+    const launcher = path.join(PACKAGE_ROOT, "bin", "slackline.mjs");
+    const slackline = (...args: string[]) => spawnSync(process.execPath, [launcher, ...args], { encoding: "utf8" });
+    for (const args of [["--version"], ["-v"], ["version"], ["serve", "--version"]]) {
+      assert.deepEqual([slackline(...args).stdout, slackline(...args).status], [`slackline ${VERSION}\n`, 0]);
+    }
+    const unknown = slackline("sevre");
+    assert.equal(unknown.status, 2);
+    assert.match(unknown.stderr, /^slackline: unknown command 'sevre'\nusage: slackline COMMAND/);
   });
 
   test("--help and --version", async () => {

@@ -59,6 +59,7 @@ describe("life of a lane", () => {
         await rig.until("lost", "SIGKILL", life);
         await rig.until("restarted", "", life);
         await rig.until("reloaded", "second/1", life);
+        await rig.until("info", "is back", life);
         assert.notEqual(rig.lane.device, device);
         assert.equal(rig.lane.restarts, life);
         await serves(rig, first);
@@ -66,6 +67,8 @@ describe("life of a lane", () => {
         assert.deepEqual(rig.lane.profilesFor("second/1", ""), null);
         assert.deepEqual(rig.lane.profileFor("second/1", "")!.profile, profiles[""]);
       }
+      const told = rig.happened.filter(([kind, text]) => kind === "info" && text.includes("is back"));
+      for (const [, text] of told) assert.match(text, /^lane lane0 is back after [\d.]+ s: 2 models are loaded again$/);
     });
   });
 

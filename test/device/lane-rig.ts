@@ -133,6 +133,7 @@ export class LaneRig {
       outputs: [],
       batched,
       maxBatchSize,
+      sharedDimensions: [],
       sequence,
       settings: { ...SETTINGS, ...settings },
     };

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { DecisionLog } from "../../daemon/engine/decision-log.ts";
 import type { EngineObserver } from "../../daemon/engine/observer.ts";
 import { createScheduler } from "../../daemon/scheduler/index.ts";
-import { EngineRig, linearProfile } from "../support/engine-rig.ts";
+import { EngineRig, linearProfile, modelSpec } from "../support/engine-rig.ts";
 import { PuppetDevice } from "../support/puppet-device.ts";
 
 /** A lane that takes 2 ms for one item; after an idle time it needs 0.5 ms more; from 2 ms on it takes the next batch. */
@@ -136,4 +136,18 @@ test("a batch that fails while another is to follow has its requests tried alone
   device.complete();
   for (let i = 0; i < 2; i++) device.complete();
   for (const id of [next, ...pair]) assert.equal(outcomes.get(id)?.type, "answered");
+});
+
+test("what was to follow on a lost lane finds its way back into a queue that has filled up meanwhile", () => {
+  const { clock, device, engine, submit, outcomes } = rig();
+  engine.addModel(modelSpec("m", { queueItemsMax: 1 }));
+  submit();
+  const next = submit();
+  clock.moveTo(2_100);
+  const queued = submit();
+  const refused = submit();
+  assert.equal(outcomes.get(refused)?.type, "shed");
+  device.die("SIGSEGV");
+  assert.deepEqual([outcomes.has(next), outcomes.has(queued)], [false, false]);
+  assert.equal(engine.snapshot().models[0]!.queuedRequests, 2);
 });

@@ -90,14 +90,17 @@ describe("poll", () => {
 
   test("a config.yaml that breaks leaves the model serving as it was", async () => {
     writeModelFiles(repository.dir, "m", { "config.yaml": "slo_ms: soon\n" });
-    await until("the problem is told", () =>
-      live.log.some(({ level, msg }) => level === LEVEL.error && msg.startsWith("m/config.yaml:1:9: slo_ms")),
-    );
+    const problems = () => live.log.filter(({ msg }) => msg.includes("m/config.yaml:1:9: slo_ms"));
+    await until("the problem is told", () => problems().length > 0);
     const traffic = startTraffic(live, "m");
     await traffic.more(10);
     await traffic.stop();
     assert.deepEqual(traffic.errors, []);
     assert.equal((await live.modelStatus("m")).slo_ms, 30_000);
+    assert.deepEqual(
+      problems().map(({ level, msg }) => [level, msg.slice(0, msg.indexOf(":"))]),
+      [[LEVEL.error, "m/3 keeps its previous files and settings"]],
+    );
     writeModelFiles(repository.dir, "m", { "config.yaml": CONFIG });
     await until("it is repaired", async () => (await live.modelStatus("m")).slo_ms === 60_000);
   });

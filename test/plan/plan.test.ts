@@ -41,12 +41,40 @@ test("what fits says so, with how much more would fit and who would be late firs
   const plan = planFor(scenario(0));
   assert.ok(plan.fits);
   assert.equal(plan.models[0]!.reasons, null);
-  assert.ok(plan.headroom > 2 && !plan.headroom_open, String(plan.headroom));
+  assert.ok(plan.headroom! > 2 && !plan.headroom_open, String(plan.headroom));
   assert.equal(plan.breaks_first?.model, "light");
   assert.match(
     planText(plan),
-    /^two fits \(devices busy .*headroom: × [\d.]+ \(all rates may grow.*breaks first: light/s,
+    /^two fits \(its lane is busy .*headroom: × [\d.]+ \(all rates may grow.*breaks first: light/s,
   );
+});
+
+test("where models are cheap, the headroom is searched up to a limit, with runs that stay small", () => {
+  const model = (name: string, slo_ms: number, rate_per_s: number) => ({
+    name,
+    max_batch: 64,
+    slo_ms,
+    profile: { alpha_ms: 0.001, beta_ms: 0.03 },
+    arrivals: { process: "poisson", rate_per_s },
+  });
+  const cheap = (slo_ms: number, rate_per_s: number) =>
+    parseScenario({ name: "cheap", warmup_s: 2, measure_s: 30, models: [model("text", slo_ms, rate_per_s)] }, "cheap");
+  const scales: number[] = [];
+  const plan = planFor(cheap(100, 80), (scale) => scales.push(scale));
+  assert.ok(plan.fits && plan.headroom_open && plan.breaks_first === null);
+  assert.deepEqual([plan.headroom, Math.max(...scales)], [100, 100]);
+  assert.ok(scales.length <= 12, scales.join(" "));
+  assert.match(planText(plan), /headroom: more than × 100\.00 .*no larger one was tried/);
+  // With a long SLO a run can't be short, so that less is tried.
+  assert.equal(planFor(cheap(1000, 1000)).headroom, 10);
+});
+
+test("time of lanes adds up to what the headline says of them", () => {
+  const base = scenario(0);
+  const plan = planFor({ ...base, devices: [{ ...base.devices[0]!, lanes: 2 }] });
+  assert.equal(plan.lanes, 2);
+  assert.equal(plan.busy_share, plan.models[0]!.lane_share / 2);
+  assert.match(planText(plan), /its 2 lanes are busy [\d.]+ % on average.*of a lane/s);
 });
 
 test("a model that misses is told what stood before its requests", () => {
@@ -66,7 +94,7 @@ test("an added model's cost to the others is told", () => {
   const before = planFor(scenario(0));
   const added = withModel(scenario(0), "more:rate_per_s=8,slo_ms=400,alpha_ms=0,beta_ms=30,max_batch=1");
   const after = planFor(added);
-  assert.ok(after.headroom < before.headroom);
+  assert.ok(after.headroom! < before.headroom!);
   assert.match(changeText(before, after), /headroom: × .* before, × .* after\n {2}light: .* on time before/);
   const like = withModel(scenario(0), "twin:rate_per_s=5,like=light").models[1]!;
   assert.deepEqual([like.name, like.slo_ms, like.arrivals?.rate_per_s], ["twin", 25, 5]);
@@ -129,5 +157,6 @@ test("the command adds a model to what a daemon serves", async () => {
     promisify(execFile)(process.execPath, [MAIN, "--http", http, "--window", "0.05", ...args]);
   await assert.rejects(plan(), { code: 1, stderr: /has no requests to plan for; add some with --add/ });
   const { stdout } = await plan("--add", "more:rate_per_s=20,like=fast");
+  assert.match(stdout, /headroom: not known, since there are no requests that could grow\n/);
   assert.match(stdout, /with what is added fits.*\nmore +\d/s);
 });

@@ -170,6 +170,31 @@ test("whether a model is batched", async (t) => {
   }
 });
 
+test("a name that stands in several inputs is a size that these share", () => {
+  const shared = (inputs: Readonly<Record<string, Dims>>, yaml = "") =>
+    modelOf(derive(yaml, inputs, { y: [Object.values(inputs)[0]![0]!, 2] })).sharedDimensions;
+  const ids = ["batch", "s"];
+  assert.deepEqual(shared({ ids, mask: ids, image: ["batch", 3, "s"], other: ["batch", "t"] }), [
+    {
+      name: "s",
+      places: [
+        { input: 0, axis: 1 },
+        { input: 1, axis: 1 },
+        { input: 2, axis: 2 },
+      ],
+    },
+  ]);
+  const unbatched = shared({ ids, mask: ids }, "batched: false\n");
+  assert.deepEqual(
+    unbatched.map(({ name }) => name),
+    ["batch", "s"],
+  );
+  assert.deepEqual(shared({ ids, mask: ids }, "shapes: { ids: [8], mask: [8] }\n"), []);
+  // Names that say nothing, and carelessness of exporters.
+  assert.deepEqual(shared({ a: ["batch", "None"], b: ["batch", "None"] }), []);
+  assert.deepEqual(shared({ a: ["batch", "n", "n"], b: ["batch", "n"] }), []);
+});
+
 test("buckets and the largest batch imply each other", () => {
   const io = [{ x: ["n", 3] }, { y: ["n"] }] as const;
   assert.deepEqual(modelOf(derive("buckets: [1, 4, 12]", ...io)).settings.buckets, [1, 4, 12]);

@@ -67,6 +67,16 @@ test("a version that could not be loaded is tried again when asked for", async (
   assert.deepEqual(keys(await repository.load("m")), ["m/1"]);
 });
 
+test("names to load that the repository does not have are told", async (t) => {
+  const { repository, dir } = rig(t, { "iris/1/model.onnx": GOOD }, { ...explicit, loadModels: ["irs", "later"] });
+  assert.deepEqual((await repository.scan()).warnings, [
+    "load_models: no model 'irs' in the repository; did you mean 'iris'?",
+    "load_models: no model 'later' in the repository",
+  ]);
+  writeFiles(dir, { "later/1/model.onnx": GOOD });
+  assert.deepEqual(keys(await repository.load("later")), ["later/1"]);
+});
+
 test("unloading one of all leaves the others wanted", async (t) => {
   const files = { "a/1/model.onnx": GOOD, "b/1/model.onnx": GOOD };
   const { repository } = rig(t, files, { ...explicit, loadModels: ["*"] });

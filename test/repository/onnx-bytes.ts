@@ -7,6 +7,8 @@ export interface TinyTensor {
   readonly type?: number;
   /** A text is a symbol's name, null a dimension without size or name; undefined as a whole: no shape. */
   readonly dims?: readonly (number | string | null)[] | undefined;
+  /** Not a tensor, but a list of something. */
+  readonly isSequence?: boolean;
 }
 
 export interface TinyModel {
@@ -32,9 +34,13 @@ function integer(writer: protobuf.Writer, field: number, value: number): void {
   writer.uint32(field << 3).int64(value);
 }
 
-function valueInfo({ name, type = 1, dims }: TinyTensor): Write {
+function valueInfo({ name, type = 1, dims, isSequence = false }: TinyTensor): Write {
   return (writer) => {
     text(writer, ONNX_FIELDS.valueInfo.name, name);
+    if (isSequence) {
+      message(writer, ONNX_FIELDS.valueInfo.type, (w) => message(w, ONNX_FIELDS.type.sequence, () => {}));
+      return;
+    }
     message(writer, ONNX_FIELDS.valueInfo.type, (w) =>
       message(w, ONNX_FIELDS.type.tensor, (tensor) => {
         integer(tensor, ONNX_FIELDS.tensorType.elemType, type);

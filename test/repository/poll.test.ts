@@ -154,6 +154,21 @@ test("a repository that can't be read for a while is told, and nothing of it is 
   assert.deepEqual([keys(back), back.added, back.removed], [["m/1"], [], []]);
 });
 
+test("a folder that is being filled is complained about once it holds still", async (t) => {
+  const { repository, dir } = rig(t, { "m/1/model.onnx": GOOD }, poll);
+  await repository.scan();
+  mkdirSync(path.join(dir, "n"));
+  assert.deepEqual((await repository.scan()).unavailable, []);
+  writeFiles(dir, { "n/model.onnx": GOOD });
+  assert.deepEqual((await repository.scan()).unavailable, []);
+  assert.match(onlyReason(await repository.scan()), /^n has no version: .*; found model\.onnx$/);
+  mkdirSync(path.join(dir, "n/1"));
+  renameSync(path.join(dir, "n/model.onnx"), path.join(dir, "n/1/model.onnx"));
+  await repository.scan();
+  const placed = await repository.scan();
+  assert.deepEqual([keys(placed), placed.unavailable], [["m/1", "n/1"], []]);
+});
+
 test("a warning is told once, for as long as it stays true", async (t) => {
   const { repository } = rig(t, { "m/1/model.onnx": onnxBytes({ outputs: [{ name: "y", dims: ["found"] }] }) }, poll);
   assert.equal((await repository.scan()).warnings.length, 1);

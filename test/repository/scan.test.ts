@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { RepositoryError } from "../../daemon/repository/errors.ts";
@@ -23,6 +23,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
     outputs: [{ name: "y", datatype: "FP32", shape: [-1, 4] }],
     batched: true,
     maxBatchSize: 32,
+    sharedDimensions: [],
     sequence: null,
     settings: {
       sloMs: null,
@@ -50,6 +51,7 @@ test("broken models are named with their reason while the others are served", as
     "missing/1/model.pt": "weights",
     "no-version/config.yaml": "slo_ms: 10\n",
     "bfloat/1/model.onnx": onnxBytes({ inputs: [{ name: "x", type: 16, dims: ["n", 4] }] }),
+    "list/1/model.onnx": onnxBytes({ outputs: [{ name: "y", isSequence: true }] }),
     "lfs/1/model.onnx": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
     "misconfigured/1/model.onnx": GOOD,
     "misconfigured/config.yaml": "slo: 10\nweight: 0\n",
@@ -64,19 +66,23 @@ test("broken models are named with their reason while the others are served", as
   assert.match(reasons.text!, /^text\/1\/model\.onnx: .*not an ONNX model/);
   assert.match(reasons.empty!, /empty/);
   assert.equal(reasons.missing, "missing/1/model.onnx does not exist; found model.pt");
-  assert.equal(reasons["no-version"], "no-version has no version: expected no-version/1/model.onnx; found config.yaml");
+  assert.equal(
+    reasons["no-version"],
+    "no-version has no version: expected no-version/1/model.onnx, where 1 is any positive integer; found config.yaml",
+  );
   assert.match(reasons.bfloat!, /input 'x' has the element type bfloat16/);
+  assert.match(reasons.list!, /output 'y' is a sequence; only tensors can be served .*'zipmap': False/);
   assert.match(reasons.lfs!, /Git LFS pointer/);
   assert.equal(
     reasons.misconfigured,
     "misconfigured/config.yaml:1:1: slo: unknown key; did you mean 'slo_ms'?; " +
       "misconfigured/config.yaml:2:9: weight: got 0; expected a number above 0, up to 1000000",
   );
-  assert.equal(result.configProblems.length, 2);
   assert.deepEqual(Object.keys(reasons).sort(), [
     "bfloat",
     "empty",
     "lfs",
+    "list",
     "misconfigured",
     "missing",
     "no-version",
@@ -110,7 +116,7 @@ test("a missing repository, a file in its place, and an empty one are told in se
     (await repository.scan()).emptyReason,
     `no models in ${dir}: expected MODEL/VERSION/model.onnx, such as digits/1/model.onnx; it is empty`,
   );
-  mkdirSync(path.join(dir, "docs"));
+  writeFiles(dir, { "docs/readme.txt": "hello" });
   assert.match((await repository.scan()).emptyReason ?? "", /found only docs$/);
   const gone = rig(t, {}, { dir: path.join(dir, "none") }).repository;
   await assert.rejects(gone.scan(), (error: unknown) => {
@@ -122,6 +128,49 @@ test("a missing repository, a file in its place, and an empty one are told in se
   writeFileSync(path.join(dir, "file"), "");
   const file = rig(t, {}, { dir: path.join(dir, "file") }).repository;
   await assert.rejects(file.scan(), /it is a file, not a folder/);
+});
+
+test("misplaced models are told once, with where they belong", async (t) => {
+  const { repository } = rig(
+    t,
+    {
+      "good/1/model.onnx": GOOD,
+      "nov/model.onnx": GOOD,
+      "v0/v1/model.onnx": GOOD,
+      "empty/.keep": "",
+      "docs/readme.txt": "hello",
+      "iris.onnx": GOOD,
+      "model.onnx": GOOD,
+    },
+    { control: "poll" },
+  );
+  const first = await repository.scan();
+  assert.deepEqual(keys(first), ["good/1"]);
+  const any = "where 1 is any positive integer";
+  assert.deepEqual(Object.fromEntries(first.unavailable.map(({ name, reason }) => [name, reason])), {
+    empty: `empty has no version: expected empty/1/model.onnx, ${any}; it is empty`,
+    nov: `nov has no version: expected nov/1/model.onnx, ${any}; found model.onnx`,
+    v0: `v0 has no version: expected v0/1/model.onnx, ${any}; found v1/model.onnx`,
+  });
+  assert.deepEqual(first.warnings, [
+    "iris.onnx is not served: it belongs in iris/1/model.onnx",
+    "model.onnx is not served: it belongs in MODEL/1/model.onnx",
+  ]);
+  assert.deepEqual((await repository.scan()).warnings, []);
+});
+
+test("a repository of nothing but misplaced models says where they belong", async (t) => {
+  const reason = async (files: Readonly<Record<string, string | Uint8Array>>): Promise<string> =>
+    (await rig(t, files).repository.scan()).emptyReason ?? "";
+  assert.match(
+    await reason({ "iris.onnx": GOOD }),
+    /found only iris\.onnx; iris\.onnx .* belongs in iris\/1\/model\.onnx$/,
+  );
+  assert.match(await reason({ "iris/model.onnx": GOOD }), /expected iris\/1\/model\.onnx, .*; found model\.onnx$/);
+  assert.match(
+    await reason({ "1/model.onnx": GOOD }),
+    /; if \/.* is one model's folder, give the folder that holds it$/,
+  );
 });
 
 test("links that lead out of the model's folder are refused, links within it are followed", async (t) => {

@@ -147,7 +147,6 @@ test("a repository written for Triton serves as it is, its other models are name
     ["engine", "ensemble"],
   );
   assert.match(result.unavailable[0]!.reason, /platform: is 'tensorrt_plan'; only ONNX models can be served/);
-  assert.deepEqual(result.configProblems, [], "not ours to stop for");
   assert.equal(result.warnings.length, 7);
 });
 

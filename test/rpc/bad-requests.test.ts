@@ -57,7 +57,7 @@ describe("bad requests", () => {
   });
 
   it("cuts endless names out of its sentences", async () => {
-    const failure = failed(await infer(harness.client, { model_name: "🦆".repeat(100_000) }));
+    const failure = failed(await infer(harness.client, { model_name: "🦆".repeat(50_000) }));
     assert.equal(failure.code, "NOT_FOUND");
     assert.ok(failure.message.length < 300);
     assert.ok(failure.message.includes("🦆"));

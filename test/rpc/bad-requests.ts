@@ -64,7 +64,7 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
   bad(
     "an unexpected input",
     vectorRequest({ inputs: [{ name: "y", datatype: "FP32", shape: [1, 4] }] }),
-    "unexpected inference input 'y' for model 'vector'",
+    "unexpected inference input 'y' for model 'vector'; its inputs are x",
   ),
   bad(
     "a duplicate input",
@@ -74,7 +74,7 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
   bad(
     "an unexpected output",
     vectorRequest({ outputs: [{ name: "out_y" }] }),
-    "unexpected inference output 'out_y' for model 'vector'",
+    "unexpected inference output 'out_y' for model 'vector'; its outputs are out_x",
   ),
   bad(
     "a wrong datatype",
@@ -108,12 +108,12 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
   bad(
     "a negative batch dimension",
     vectorRequest({ inputs: x([-1, 4]) }),
-    "unexpected shape for input 'x' for model 'vector'. Expected [-1,4], got [-1,4]",
+    "unexpected shape for input 'x' for model 'vector'. Expected [-1,4], got [-1,4]: the batch must be at least 1",
   ),
   bad(
     "a batch of nothing",
     vectorRequest({ inputs: x([0, 4]) }),
-    "unexpected shape for input 'x' for model 'vector'. Expected [-1,4], got [0,4]",
+    "unexpected shape for input 'x' for model 'vector'. Expected [-1,4], got [0,4]: the batch must be at least 1",
   ),
   bad(
     "a negative dimension",
@@ -123,7 +123,7 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
   bad(
     "a zero dimension where it varies",
     { model_name: "flat", inputs: x([2, 0]), raw_input_contents: [Buffer.alloc(0)] },
-    "unexpected shape for input 'x' for model 'flat'. Expected [2,-1], got [2,0]",
+    "unexpected shape for input 'x' for model 'flat'. Expected [2,-1], got [2,0]: dimension 1 must be at least 1",
   ),
   bad(
     "a dimension at the limit of 64 bits",
@@ -168,6 +168,18 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
       raw_input_contents: [Buffer.alloc(16), Buffer.alloc(24)],
     },
     "input 'b' has batch size 3, but input 'a' has 2 for model 'pair': all inputs of a request have one batch size",
+  ),
+  bad(
+    "inputs that differ in a dimension which has one name in both",
+    {
+      model_name: "tokens",
+      inputs: [
+        { name: "ids", datatype: "INT64", shape: [1, 4] },
+        { name: "mask", datatype: "INT64", shape: [1, 3] },
+      ],
+      raw_input_contents: [Buffer.alloc(32), Buffer.alloc(24)],
+    },
+    "inputs of model 'tokens' must agree in dimension 'length', but 'ids' is [1,4], 'mask' is [1,3]",
   ),
   bad(
     "too few bytes",

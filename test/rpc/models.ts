@@ -30,11 +30,18 @@ interface ModelOptions {
   readonly batched?: boolean;
   readonly maxBatchSize?: number;
   readonly bestEffort?: boolean;
+  readonly sharedDimensions?: ModelVersion["sharedDimensions"];
 }
 
 /** Each input `X` has an output `out_X` of the same type and shape. */
 export function model(name: string, inputs: readonly TensorSpec[], options: ModelOptions = {}): ModelVersion {
-  const { version = 1, batched = true, maxBatchSize = batched ? 8 : 1, bestEffort = false } = options;
+  const {
+    version = 1,
+    batched = true,
+    maxBatchSize = batched ? 8 : 1,
+    bestEffort = false,
+    sharedDimensions = [],
+  } = options;
   return {
     key: `${name}/${version}`,
     name,
@@ -45,6 +52,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     outputs: inputs.map((spec) => ({ ...spec, name: `out_${spec.name}` })),
     batched,
     maxBatchSize,
+    sharedDimensions,
     sequence: null,
     settings: {
       sloMs: null,
@@ -75,7 +83,9 @@ export class FakeCatalog implements ModelCatalog {
     model("vector", [spec("x", "FP32", [-1, 4])], { version: 2 }),
     model("pair", [spec("a", "FP32", [-1, 2]), spec("b", "INT64", [-1, 1])]),
     model("image", [spec("image", "FP32", [-1, 3, 224, 224])]),
-    model("tokens", [spec("ids", "INT64", [-1, -1]), spec("mask", "INT64", [-1, -1])]),
+    model("tokens", [spec("ids", "INT64", [-1, -1]), spec("mask", "INT64", [-1, -1])], {
+      sharedDimensions: [{ name: "length", places: [0, 1].map((input) => ({ input, axis: 1 })) }],
+    }),
     model("flat", [spec("x", "FP32", [2, -1])], { batched: false }),
     model("words", [spec("text", "BYTES", [-1, 2])]),
     model("idle", [spec("x", "FP32", [-1, 4])], { bestEffort: true }),

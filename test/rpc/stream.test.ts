@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:http2";
 import { afterEach, describe, it } from "node:test";
-import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
+import { type ClientDuplexStream, type ServiceError, status } from "@grpc/grpc-js";
 import type { RpcSettings } from "../../daemon/rpc/settings.ts";
 import type { ModelInferRequest } from "../../proto/generated/inference/ModelInferRequest.ts";
 import type { ModelStreamInferResponse__Output } from "../../proto/generated/inference/ModelStreamInferResponse.ts";
@@ -25,6 +25,8 @@ async function open(settings: Partial<RpcSettings> = {}) {
   harness = await startServer(settings);
   const call: ClientDuplexStream<ModelInferRequest, ModelStreamInferResponse__Output> =
     harness.client.ModelStreamInfer();
+  // Tests that read on see it; in the others the server stops when they are done.
+  call.on("error", () => {});
   return { call, responses: call[Symbol.asyncIterator]() as Responses, inference: harness.inference };
 }
 
@@ -209,6 +211,24 @@ describe("inference on a stream", () => {
     await drained;
     const stopped = harness.server.stop(5_000);
     assert.equal(idOf(await next(responses)), "accepted");
+    // There may be requests that never arrived.
+    const ended = { code: status.UNAVAILABLE, details: "the daemon is shutting down" };
+    await assert.rejects(responses.next(), ended);
+    harness.client.close();
+    await stopped;
+  });
+
+  it("ends a stream well on shutdown where its caller had nothing more to ask", async () => {
+    const { call, responses, inference } = await open();
+    inference.immediate = false;
+    call.write(vectorRequest({ id: "last" }));
+    call.end();
+    await inference.until(() => inference.held.size === 1);
+    // On the same connection, behind the stream's half-close.
+    await new Promise((resolve) => harness.client.ServerLive({}, resolve));
+    const stopped = harness.server.stop(5_000);
+    inference.end(inference.last().id);
+    assert.equal(idOf(await next(responses)), "last");
     assert.equal((await responses.next()).done, true);
     harness.client.close();
     await stopped;

@@ -165,3 +165,39 @@ test("models that expect work sooner, however many, do not keep a lane from the 
   const request = world.arrive("patient");
   assert.equal(request.startUs, world.nowUs);
 });
+
+test("a batch that takes all that a decision looks at is filled up from the rest of the queue", () => {
+  const world = oneModel(staircase([1, 1000], [2048, 9000]));
+  world.arrive("m", { inUs: 1_000_000 });
+  for (let i = 0; i < 3000; i++) world.arrive("m", { inUs: 1_000_000 });
+  world.runFor(200_000);
+  assert.deepEqual(
+    world.started.map(({ items, bucket }) => [items, bucket]),
+    [
+      [1, 1],
+      [2048, 2048],
+      [952, 2048],
+    ],
+  );
+});
+
+test("what was learnt of one shape is kept when another is announced", () => {
+  const world = new World({ durationUs: () => 2500 });
+  world.lane("cpu");
+  const told = linear(0, 1000, 4)[""]!;
+  world.model({ model: "m" }, { a: told });
+  const predicted = (shape: string): number => {
+    const { plan } = world.arrive("m", { shape });
+    world.runFor(20_000);
+    return plan!.steps[0]!.predictedUs;
+  };
+  for (let i = 0; i < 60; i++) predicted("a");
+  const learnt = predicted("a");
+  assert.ok(learnt > 2000, `${learnt}`);
+  world.load("cpu", "m", { a: told.map((point) => ({ ...point })), b: told });
+  assert.ok(predicted("a") >= learnt);
+  assert.equal(predicted("b"), 1000);
+  // Measured anew, it counts.
+  world.load("cpu", "m", { a: linear(0, 4000, 4)[""]!, b: told });
+  assert.equal(predicted("a"), 4000);
+});

@@ -82,6 +82,16 @@ test("queues are limited by items and by bytes", () => {
   assert.equal(at.arrive("m", { items: 1, bytes: 990 }).state, "queued");
 });
 
+test("a full queue's retry hint counts all that fills it, work without deadlines too", () => {
+  const at = world({ queueItemsMax: 8 });
+  at.arrive("other");
+  for (let i = 0; i < 8; i++) at.arrive("m", { inUs: null });
+  const { cause, detail } = at.arrive("m", { inUs: 500_000 });
+  assert.equal(cause, "queue_items");
+  // Behind the one that executes, eight items take at least as long as one full batch.
+  assert.ok(detail!.retryAfterUs! >= 50_000 + 13_000, String(detail!.retryAfterUs));
+});
+
 test("what leaves the queue makes room in it", () => {
   const at = world({ queueItemsMax: 1 });
   at.arrive("other");

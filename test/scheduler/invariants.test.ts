@@ -106,7 +106,7 @@ class Run {
       bytes: this.#int(1, 2000),
       shape: this.#chance(0.7) ? "" : this.#pick(SHAPES)!,
       tenant: this.#pick(["", "gold", "lead"])!,
-      alone: this.#chance(0.03),
+      ...(this.#chance(0.03) ? { again: true, alone: this.#chance(0.5) } : {}),
       ...(kind < 0.5 ? { inUs: Math.round(sloUs * 2 * this.#random()) } : kind < 0.75 ? {} : { inUs: null }),
       ...(this.#chance(0.5) ? {} : { expiresUs: this.#world.nowUs + this.#int(-10, 2_000_000) }),
     });

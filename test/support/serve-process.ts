@@ -14,10 +14,22 @@ export interface ServeProcess {
   readonly ready: Promise<{ readonly grpcPort: number; readonly httpPort: number }>;
 }
 
-/** Starts it on free ports unless the arguments say otherwise. */
-export function serve(args: readonly string[], options: { readonly cwd?: string } = {}): ServeProcess {
+export interface ServeOptions {
+  readonly cwd?: string;
+  readonly command?: readonly [string, ...string[]];
+}
+
+/**
+ * Starts it with these arguments.
+ *
+ * @param options.command what starts it, in place of Node with the daemon's entry
+ */
+export function serve(
+  args: readonly string[],
+  { command: [program, ...first] = [process.execPath, ENTRY], ...options }: ServeOptions = {},
+): ServeProcess {
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SLACKLINE_"));
-  const child = spawn(process.execPath, [ENTRY, ...args], {
+  const child = spawn(program, [...first, ...args], {
     ...options,
     env: { ...Object.fromEntries(environment), NODE_TEST_CONTEXT: undefined },
     stdio: ["ignore", "pipe", "pipe"],

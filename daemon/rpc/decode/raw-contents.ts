@@ -2,14 +2,26 @@
 import type { OutsideBytes, StringElements, TensorData, TensorSpec } from "../../engine/tensors.ts";
 import { ELEMENT_BYTES } from "../../engine/tensors.ts";
 import { badBool, brokenString, wrongByteCount, wrongStringCount } from "./refusals.ts";
+import type { RequestMemory } from "./request-memory.ts";
 
 /**
  * The data of one input from its raw bytes: row-major, little-endian, no padding. Throws `RpcError` where the bytes don't
  * fit `count` elements.
  */
-export function rawTensorData(spec: TensorSpec, count: number, bytes: Uint8Array, model: string): TensorData {
+export function rawTensorData(
+  spec: TensorSpec,
+  count: number,
+  bytes: Uint8Array,
+  memory: RequestMemory,
+  model: string,
+): TensorData {
   const size = ELEMENT_BYTES[spec.datatype];
-  if (size === null) return splitStrings(spec.name, count, bytes, model);
+  if (size === null) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    checkStrings(spec.name, count, view, model);
+    memory.takeStrings(spec.name, count);
+    return splitStrings(count, bytes, view);
+  }
   if (bytes.byteLength !== count * size) {
     throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), bytes.byteLength, model);
   }
@@ -37,22 +49,29 @@ function checkBools(input: string, bytes: Uint8Array, model: string): void {
 
 const LENGTH_BYTES = 4;
 
-/** Elements of a BYTES tensor: each its length (4 bytes, little-endian) and its bytes. */
-function splitStrings(input: string, count: number, bytes: Uint8Array, model: string): StringElements {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const elements: Uint8Array[] = [];
+/** A BYTES tensor's elements, each its length (4 bytes, little-endian) and its bytes: as many as expected, and none cut off. */
+function checkStrings(input: string, count: number, view: DataView, model: string): void {
   let offset = 0;
-  while (offset < bytes.byteLength) {
-    if (elements.length === count) throw wrongStringCount(input, count, countStrings(view, offset, count), model);
-    const left = bytes.byteLength - offset - LENGTH_BYTES;
-    if (left < 0) throw brokenString(input, elements.length, null, left + LENGTH_BYTES, model);
+  let elements = 0;
+  for (; offset < view.byteLength; elements++) {
+    if (elements === count) throw wrongStringCount(input, count, countStrings(view, offset, count), model);
+    const left = view.byteLength - offset - LENGTH_BYTES;
+    if (left < 0) throw brokenString(input, elements, null, left + LENGTH_BYTES, model);
     const length = view.getUint32(offset, true);
-    if (length > left) throw brokenString(input, elements.length, length, left, model);
-    offset += LENGTH_BYTES;
-    elements.push(bytes.subarray(offset, offset + length));
-    offset += length;
+    if (length > left) throw brokenString(input, elements, length, left, model);
+    offset += LENGTH_BYTES + length;
   }
-  if (elements.length !== count) throw wrongStringCount(input, count, elements.length, model);
+  if (elements !== count) throw wrongStringCount(input, count, elements, model);
+}
+
+function splitStrings(count: number, bytes: Uint8Array, view: DataView): StringElements {
+  const elements: Uint8Array[] = new Array(count);
+  let offset = 0;
+  for (let index = 0; index < count; index++) {
+    const start = offset + LENGTH_BYTES;
+    offset = start + view.getUint32(offset, true);
+    elements[index] = bytes.subarray(start, offset);
+  }
   return elements;
 }
 

@@ -7,6 +7,12 @@ export function malformedMessage(): RpcError {
   return invalid("the message is not a valid ModelInferRequest");
 }
 
+export function tooMuchDescription(max: number): RpcError {
+  return invalid(
+    `what describes the request's tensors (their names, shapes and parameters, and how many there are) takes more than ${max} bytes: tensor data belongs into raw_input_contents or contents`,
+  );
+}
+
 export function unknownModel(name: string, version: string): RpcError {
   const of = version === "" ? "" : ` version ${shown(version)}`;
   return new RpcError("NOT_FOUND", "not_found", `Request for unknown model: '${shown(name)}'${of} is not found`);
@@ -28,16 +34,34 @@ export function batchesDiffer(
   );
 }
 
-export function unexpectedInput(input: string, model: string): RpcError {
-  return invalid(`unexpected inference input '${shown(input)}' for model '${model}'`);
+export function unexpectedInput(input: string, model: string, known: Iterable<string>): RpcError {
+  return invalid(`unexpected inference input '${shown(input)}' for model '${model}'${knownNames("inputs", known)}`);
 }
 
 export function duplicateInput(input: string, model: string): RpcError {
   return invalid(`inference input '${input}' is given more than once for model '${model}'`);
 }
 
-export function unexpectedOutput(output: string, model: string): RpcError {
-  return invalid(`unexpected inference output '${shown(output)}' for model '${model}'`);
+export function unexpectedOutput(output: string, model: string, known: Iterable<string>): RpcError {
+  return invalid(`unexpected inference output '${shown(output)}' for model '${model}'${knownNames("outputs", known)}`);
+}
+
+const NAMES_SHOWN_MAX = 20;
+
+function knownNames(what: "inputs" | "outputs", known: Iterable<string>): string {
+  const names = [...known];
+  if (names.length === 0) return `; it has no ${what}`;
+  const more = names.length > NAMES_SHOWN_MAX ? ` and ${names.length - NAMES_SHOWN_MAX} more` : "";
+  return `; its ${what} are ${names.slice(0, NAMES_SHOWN_MAX).map(shown).join(", ")}${more}`;
+}
+
+export function sharedDimensionDiffers(
+  dimension: string,
+  got: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  model: string,
+): RpcError {
+  const shapes = got.map(({ name, shape }) => `'${name}' is ${shownShape(shape)}`).join(", ");
+  return invalid(`inputs of model '${model}' must agree in dimension '${shown(dimension)}', but ${shapes}`);
 }
 
 export function missingInputs(expected: number, got: number, missing: readonly string[], model: string): RpcError {
@@ -52,9 +76,16 @@ export function wrongDatatype(spec: TensorSpec, got: string, model: string): Rpc
   );
 }
 
-export function wrongShape(spec: TensorSpec, got: readonly { toString(): string }[], model: string): RpcError {
+/** @param tooSmall the dimension that varies, but not below 1: "the batch"; null where that is not what is wrong */
+export function wrongShape(
+  spec: TensorSpec,
+  got: readonly { toString(): string }[],
+  tooSmall: string | null,
+  model: string,
+): RpcError {
+  const why = tooSmall === null ? "" : `: ${tooSmall} must be at least 1`;
   return invalid(
-    `unexpected shape for input '${spec.name}' for model '${model}'. Expected ${shownShape(spec.shape)}, got ${shownShape(got)}`,
+    `unexpected shape for input '${spec.name}' for model '${model}'. Expected ${shownShape(spec.shape)}, got ${shownShape(got)}${why}`,
   );
 }
 

@@ -1,6 +1,7 @@
 /** From a received message to what the engine takes: everything about a request that the model's metadata can tell wrong. */
 import { type BucketedShape, bucketedShape, type Padding } from "../../engine/sequence.ts";
 import { ELEMENT_BYTES, type InputTensor, type OutsideBytes, type TensorSpec } from "../../engine/tensors.ts";
+import type { SharedDimension } from "../../repository/model.ts";
 import type { ReadInput, ReadParameters, ReadRequest, ReadRequestedOutput } from "../messages.ts";
 import type { ModelPlan } from "./model-plan.ts";
 import { isSet } from "./parameters.ts";
@@ -12,6 +13,7 @@ import {
   classificationNotOffered,
   duplicateInput,
   missingInputs,
+  sharedDimensionDiffers,
   unexpectedInput,
   unexpectedOutput,
   wrongByteCount,
@@ -20,7 +22,8 @@ import {
   wrongShape,
   wrongStringCount,
 } from "./refusals.ts";
-import { elementCount, exactElementCount, matchShape } from "./shapes.ts";
+import type { RequestMemory } from "./request-memory.ts";
+import { elementCount, exactElementCount, matchShape, tooSmallAxis } from "./shapes.ts";
 import { typedTensorData } from "./typed-contents.ts";
 
 /** An input's bytes outside the message. Copying and reading throw `RpcError`. */
@@ -47,12 +50,17 @@ export interface DecodedRequest {
 const ONE_SHAPE: BucketedShape = { shape: "", padding: null };
 
 /** Validates a request against its model. Tensor bytes are views on the message, or stay in shared memory. Throws `RpcError`. */
-export function decodeRequest(plan: ModelPlan, request: ReadRequest, shared: SharedInputs): DecodedRequest {
-  const model = plan.version.name;
+export function decodeRequest(
+  plan: ModelPlan,
+  request: ReadRequest,
+  shared: SharedInputs,
+  memory: RequestMemory,
+): DecodedRequest {
   const ordered = orderInputs(plan, request.inputs);
-  const shapes = ordered.map((input, index) => checkInput(plan.version.inputs[index]!, input, model));
+  const shapes = ordered.map((input, index) => checkInput(plan, index, input));
   const items = batchItems(plan, shapes);
-  const data = readContents(plan, request, shapes, shared);
+  checkSharedDimensions(plan, shapes);
+  const data = readContents(plan, request, shapes, shared, memory);
   const inputs = plan.version.inputs.map((spec, index) => ({
     name: spec.name,
     datatype: spec.datatype,
@@ -76,7 +84,7 @@ function orderInputs(plan: ModelPlan, inputs: readonly ReadInput[]): ReadInput[]
   const ordered: (ReadInput | undefined)[] = new Array(specs.length);
   for (const input of inputs) {
     const index = plan.inputIndex.get(input.name);
-    if (index === undefined) throw unexpectedInput(input.name, model);
+    if (index === undefined) throw unexpectedInput(input.name, model, plan.inputIndex.keys());
     if (ordered[index] !== undefined) throw duplicateInput(input.name, model);
     ordered[index] = input;
   }
@@ -88,11 +96,27 @@ function orderInputs(plan: ModelPlan, inputs: readonly ReadInput[]): ReadInput[]
 }
 
 /** The input's shape as numbers. */
-function checkInput(spec: TensorSpec, input: ReadInput, model: string): number[] {
+function checkInput({ version }: ModelPlan, index: number, input: ReadInput): number[] {
+  const spec = version.inputs[index]!;
+  const model = version.name;
   if (input.datatype !== spec.datatype) throw wrongDatatype(spec, input.datatype, model);
   const shape = matchShape(spec, input.shape);
-  if (shape === null) throw wrongShape(spec, input.shape, model);
-  return shape;
+  if (shape !== null) return shape;
+  const axis = tooSmallAxis(spec, input.shape);
+  const tooSmall = axis === null ? null : axis === 0 && version.batched ? "the batch" : `dimension ${axis}`;
+  throw wrongShape(spec, input.shape, tooSmall, model);
+}
+
+/** What the ONNX file calls by one name has one size. */
+function checkSharedDimensions({ version }: ModelPlan, shapes: readonly (readonly number[])[]): void {
+  for (const shared of version.sharedDimensions) {
+    const size = ({ input, axis }: SharedDimension["places"][number]): number => shapes[input]![axis]!;
+    const first = shared.places[0]!;
+    const other = shared.places.find((place) => size(place) !== size(first));
+    if (other === undefined) continue;
+    const got = [first, other].map(({ input }) => ({ name: version.inputs[input]!.name, shape: shapes[input]! }));
+    throw sharedDimensionDiffers(shared.name, got, version.name);
+  }
 }
 
 /** Size of the request's batch dimension, which all inputs share; 1 for a model without one. */
@@ -117,6 +141,7 @@ function readContents(
   request: ReadRequest,
   shapes: readonly (readonly number[])[],
   shared: SharedInputs,
+  memory: RequestMemory,
 ): InputTensor["data"][] {
   const model = plan.version.name;
   const raws = request.raw_input_contents;
@@ -127,18 +152,18 @@ function readContents(
     const spec = plan.version.inputs[index]!;
     const count = elementCount(shapes[index]!);
     const located = shared.locate(input.parameters, spec.name);
-    if ((raws.length > 0 || located !== null) && input.contents !== null) throw bothContents(spec.name, model);
+    if ((raws.length > 0 || located !== null) && input.contents.length > 0) throw bothContents(spec.name, model);
     if (located !== null) {
       if (count === null) throw hugeTensor(spec, input, located.byteLength, model);
-      data[index] = sharedTensorData(spec, count, located, model);
+      data[index] = sharedTensorData(spec, count, located, memory, model);
     } else if (raws.length > 0) {
       const raw = raws[rawsUsed++];
       if (raw === undefined) throw wrongRawCount(rawsExpected(request, shared), raws.length, model);
       if (count === null) throw hugeTensor(spec, input, raw.byteLength, model);
-      data[index] = rawTensorData(spec, count, raw, model);
+      data[index] = rawTensorData(spec, count, raw, memory, model);
     } else {
       if (count === null) throw hugeTensor(spec, input, 0, model);
-      data[index] = typedTensorData(spec, count, input.contents, model);
+      data[index] = typedTensorData(spec, count, input.contents, memory, model);
     }
   }
   if (rawsUsed < raws.length) throw wrongRawCount(rawsUsed, raws.length, model);
@@ -146,9 +171,15 @@ function readContents(
 }
 
 /** Bytes whose number says all stay where they are until a batch is gathered; strings have to be parsed, and are read at once. */
-function sharedTensorData(spec: TensorSpec, count: number, located: SharedTensor, model: string): InputTensor["data"] {
+function sharedTensorData(
+  spec: TensorSpec,
+  count: number,
+  located: SharedTensor,
+  memory: RequestMemory,
+  model: string,
+): InputTensor["data"] {
   const size = ELEMENT_BYTES[spec.datatype];
-  if (size === null) return rawTensorData(spec, count, located.read(), model);
+  if (size === null) return rawTensorData(spec, count, located.read(), memory, model);
   if (located.byteLength !== count * size) {
     throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteLength, model);
   }
@@ -172,7 +203,7 @@ function requestedOutputs(plan: ModelPlan, requested: readonly ReadRequestedOutp
   if (requested.length === 0) return null;
   const names = new Set<string>();
   for (const output of requested) {
-    if (!plan.outputNames.has(output.name)) throw unexpectedOutput(output.name, plan.version.name);
+    if (!plan.outputNames.has(output.name)) throw unexpectedOutput(output.name, plan.version.name, plan.outputNames);
     if (isSet(output.parameters.classification)) throw classificationNotOffered(output.name);
     names.add(output.name);
   }

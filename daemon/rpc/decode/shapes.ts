@@ -23,6 +23,13 @@ export function matchShape(spec: TensorSpec, wire: readonly WireLong[]): number[
   return shape;
 }
 
+/** The first dimension that may vary, but not below 1 as the request has it; null where the rank is wrong, or none is. */
+export function tooSmallAxis(spec: TensorSpec, wire: readonly WireLong[]): number | null {
+  if (wire.length !== spec.shape.length) return null;
+  const axis = spec.shape.findIndex((declared, at) => declared < 0 && dimension(wire[at]!) < 1);
+  return axis < 0 ? null : axis;
+}
+
 /** Elements of a shape, or null beyond 2^53. */
 export function elementCount(shape: readonly number[]): number | null {
   let count = 1;

@@ -1,115 +1,214 @@
-/** Tensors sent as repeated fields: brought into wire order, since that is how tensors travel inside. */
-import type { Datatype, TensorData, TensorSpec } from "../../engine/tensors.ts";
+/** Tensors sent as repeated fields (InferTensorContents): read straight into wire order, since that is how tensors travel inside. */
+import protobuf from "protobufjs";
+import type { Datatype, StringElements, TensorData, TensorSpec } from "../../engine/tensors.ts";
 import { ELEMENT_BYTES } from "../../engine/tensors.ts";
-import type { ReadContents, WireLong } from "../messages.ts";
-import { mustBeRaw, valueOutOfRange, wrongByteCount, wrongContentsField, wrongStringCount } from "./refusals.ts";
+import {
+  malformedMessage,
+  mustBeRaw,
+  valueOutOfRange,
+  wrongByteCount,
+  wrongContentsField,
+  wrongStringCount,
+} from "./refusals.ts";
+import type { RequestMemory } from "./request-memory.ts";
+import { countVarints, VarintReader } from "./varints.ts";
 
-type ContentsField = keyof ReadContents;
+const VARINT = 0;
+const FIXED_64 = 1;
+const LENGTH_DELIMITED = 2;
+const FIXED_32 = 5;
+
+interface ContentsField {
+  readonly name: string;
+  /** How one element is encoded. Numbers come packed, many of them length-delimited as one, or each by itself. */
+  readonly wireType: typeof VARINT | typeof FIXED_64 | typeof LENGTH_DELIMITED | typeof FIXED_32;
+}
+
+const BOOL: ContentsField = { name: "bool_contents", wireType: VARINT };
+const INT: ContentsField = { name: "int_contents", wireType: VARINT };
+const INT64: ContentsField = { name: "int64_contents", wireType: VARINT };
+const UINT: ContentsField = { name: "uint_contents", wireType: VARINT };
+const UINT64: ContentsField = { name: "uint64_contents", wireType: VARINT };
+const FP32: ContentsField = { name: "fp32_contents", wireType: FIXED_32 };
+const FP64: ContentsField = { name: "fp64_contents", wireType: FIXED_64 };
+const BYTES: ContentsField = { name: "bytes_contents", wireType: LENGTH_DELIMITED };
+
+/** By field number, from 1. */
+const FIELDS: readonly ContentsField[] = [BOOL, INT, INT64, UINT, UINT64, FP32, FP64, BYTES];
 
 /** The field in which each datatype travels; null: only raw. */
 const FIELD_OF: Readonly<Record<Datatype, ContentsField | null>> = {
-  BOOL: "bool_contents",
-  UINT8: "uint_contents",
-  UINT16: "uint_contents",
-  UINT32: "uint_contents",
-  UINT64: "uint64_contents",
-  INT8: "int_contents",
-  INT16: "int_contents",
-  INT32: "int_contents",
-  INT64: "int64_contents",
+  BOOL,
+  UINT8: UINT,
+  UINT16: UINT,
+  UINT32: UINT,
+  UINT64,
+  INT8: INT,
+  INT16: INT,
+  INT32: INT,
+  INT64,
   FP16: null,
-  FP32: "fp32_contents",
-  FP64: "fp64_contents",
-  BYTES: "bytes_contents",
+  FP32,
+  FP64,
+  BYTES,
 };
 
-const FIELDS: readonly ContentsField[] = [
-  "bool_contents",
-  "int_contents",
-  "int64_contents",
-  "uint_contents",
-  "uint64_contents",
-  "fp32_contents",
-  "fp64_contents",
-  "bytes_contents",
-];
-
-/** The data of one input from its typed contents (absent: no element). Throws `RpcError` where it doesn't fit. */
+/**
+ * The data of one input from its encoded typed contents; a view on them where they are in wire order
+ * already. Throws `RpcError` where it doesn't fit.
+ */
 export function typedTensorData(
   spec: TensorSpec,
   count: number,
-  contents: ReadContents | null,
+  contents: Uint8Array,
+  memory: RequestMemory,
   model: string,
 ): TensorData {
   const field = FIELD_OF[spec.datatype];
-  const others = contents === null ? [] : FIELDS.filter((name) => name !== field && contents[name].length > 0);
   if (field === null) throw mustBeRaw(spec, model);
-  if (others.length > 0) throw wrongContentsField(spec, field, others.join(" and "), model);
+  const counts = countElements(contents);
+  const others = FIELDS.filter((other) => other !== field && counts.has(other)).map(({ name }) => name);
+  if (others.length > 0) throw wrongContentsField(spec, field.name, others.join(" and "), model);
 
-  const values = contents?.[field] ?? [];
+  const got = counts.get(field) ?? 0;
   const size = ELEMENT_BYTES[spec.datatype];
   if (size === null) {
-    if (values.length !== count) throw wrongStringCount(spec.name, count, values.length, model);
-    return values as readonly Uint8Array[];
+    if (got !== count) throw wrongStringCount(spec.name, count, got, model);
+    memory.takeStrings(spec.name, count);
+    return strings(contents, count);
   }
-  if (values.length !== count) {
-    throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), values.length * size, model);
-  }
-  return toBytes(spec, values, model);
+  if (got !== count) throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), got * size, model);
+  if (field.wireType !== VARINT) return fixedNumbers(field, contents, count * size, memory);
+  memory.takeBytes(count * size);
+  return size === 8 ? words(field, contents, count) : integers(spec, field, contents, count, model);
 }
 
-/** Integers narrower than the field that carries them: typed arrays would wrap what doesn't fit. */
-const RANGES: Partial<Readonly<Record<Datatype, readonly [number, number]>>> = {
-  UINT8: [0, 0xff],
-  UINT16: [0, 0xffff],
-  INT8: [-0x80, 0x7f],
-  INT16: [-0x8000, 0x7fff],
-};
+const NO_BYTES = new Uint8Array(0);
 
-function toBytes(spec: TensorSpec, values: ReadContents[ContentsField], model: string): Uint8Array {
-  const range = RANGES[spec.datatype];
-  if (range !== undefined) {
-    for (const value of values as readonly number[]) {
-      if (value < range[0] || value > range[1]) throw valueOutOfRange(spec, value, model);
-    }
+type VisitRun = (field: ContentsField, start: number, end: number) => void;
+
+/** Visits the elements of known fields in their order: as many at once as were packed together, without their tags and lengths. */
+function eachRun(contents: Uint8Array, visit: VisitRun): void {
+  const reader = protobuf.Reader.create(contents);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    const field = FIELDS[(tag >>> 3) - 1];
+    const wireType = tag & 7;
+    if (field !== undefined && wireType !== field.wireType && wireType !== LENGTH_DELIMITED) throw malformedMessage();
+    const length = wireType === LENGTH_DELIMITED ? reader.uint32() : null;
+    const start = reader.pos;
+    if (length === null) reader.skipType(wireType);
+    else reader.skip(length);
+    if (field !== undefined) visit(field, start, reader.pos);
   }
-  const array = toTypedArray(spec.datatype, values);
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** How many elements there are of each field that has any. Contents that pass here can be read without looking at their form again. */
+function countElements(contents: Uint8Array): ReadonlyMap<ContentsField, number> {
+  const counts = new Map<ContentsField, number>();
+  try {
+    eachRun(contents, (field, start, end) => {
+      const elements = elementsOf(field, contents, start, end);
+      if (elements > 0) counts.set(field, (counts.get(field) ?? 0) + elements);
+    });
+  } catch {
+    throw malformedMessage();
+  }
+  return counts;
+}
+
+function elementsOf({ wireType }: ContentsField, contents: Uint8Array, start: number, end: number): number {
+  if (wireType === LENGTH_DELIMITED) return 1;
+  const elements =
+    wireType === VARINT ? countVarints(contents, start, end) : (end - start) / (wireType === FIXED_32 ? 4 : 8);
+  if (elements === null || !Number.isInteger(elements)) throw malformedMessage();
+  return elements;
+}
+
+function strings(contents: Uint8Array, count: number): StringElements {
+  const elements: Uint8Array[] = new Array(count);
+  let index = 0;
+  eachRun(contents, (field, start, end) => {
+    if (field === BYTES) elements[index++] = contents.subarray(start, end);
+  });
+  return elements;
+}
+
+/** On the wire these are as they are in a tensor: there is nothing to do where all come in one run. */
+function fixedNumbers(
+  field: ContentsField,
+  contents: Uint8Array,
+  byteLength: number,
+  memory: RequestMemory,
+): Uint8Array {
+  let joined: Uint8Array | null = null;
+  let offset = 0;
+  eachRun(contents, (found, start, end) => {
+    if (found !== field) return;
+    if (end - start === byteLength) {
+      joined = contents.subarray(start, end);
+      return;
+    }
+    if (joined === null) {
+      memory.takeBytes(byteLength);
+      joined = new Uint8Array(byteLength);
+    }
+    for (let at = start; at < end; at++) joined[offset++] = contents[at]!;
+  });
+  return joined ?? NO_BYTES;
 }
 
 /** Typed arrays have the host's byte order, which is the wire's on every platform that Node's runtimes support here. */
-function toTypedArray(datatype: Datatype, values: ReadContents[ContentsField]): NodeJS.TypedArray {
-  const numbers = values as readonly number[];
-  switch (datatype) {
-    case "BOOL":
-      return Uint8Array.from(values as readonly boolean[], Number);
-    case "UINT8":
-      return Uint8Array.from(numbers);
-    case "UINT16":
-      return Uint16Array.from(numbers);
-    case "UINT32":
-      return Uint32Array.from(numbers);
-    case "INT8":
-      return Int8Array.from(numbers);
-    case "INT16":
-      return Int16Array.from(numbers);
-    case "INT32":
-      return Int32Array.from(numbers);
-    case "FP32":
-      return Float32Array.from(numbers);
-    case "FP64":
-      return Float64Array.from(numbers);
-    case "INT64":
-    case "UINT64": {
-      const words = new Int32Array(values.length * 2);
-      for (const [index, value] of (values as readonly WireLong[]).entries()) {
-        words[2 * index] = value.low;
-        words[2 * index + 1] = value.high;
-      }
-      return words;
+function words(field: ContentsField, contents: Uint8Array, count: number): Uint8Array {
+  const array = new Int32Array(count * 2);
+  const varints = new VarintReader(contents);
+  let index = 0;
+  eachRun(contents, (found, start, end) => {
+    if (found !== field) return;
+    varints.at = start;
+    while (varints.at < end) {
+      varints.next();
+      array[index++] = varints.low;
+      array[index++] = varints.high;
     }
-    case "FP16":
-    case "BYTES":
-      throw new Error(`${datatype} has no typed numbers`);
-  }
+  });
+  return new Uint8Array(array.buffer);
+}
+
+type IntegerDatatype = "BOOL" | "UINT8" | "UINT16" | "UINT32" | "INT8" | "INT16" | "INT32";
+
+const ARRAYS = {
+  BOOL: Uint8Array,
+  UINT8: Uint8Array,
+  UINT16: Uint16Array,
+  UINT32: Uint32Array,
+  INT8: Int8Array,
+  INT16: Int16Array,
+  INT32: Int32Array,
+} as const;
+
+function integers(
+  spec: TensorSpec,
+  field: ContentsField,
+  contents: Uint8Array,
+  count: number,
+  model: string,
+): Uint8Array {
+  const array = new ARRAYS[spec.datatype as IntegerDatatype](count);
+  const varints = new VarintReader(contents);
+  let index = 0;
+  eachRun(contents, (found, start, end) => {
+    if (found !== field) return;
+    varints.at = start;
+    while (varints.at < end) {
+      varints.next();
+      const value = field === BOOL ? Number((varints.low | varints.high) !== 0) : varints.low;
+      array[index] = value;
+      const given = field === UINT ? value >>> 0 : value;
+      // Fields are wider than most of the integers that they carry, and typed arrays wrap what doesn't fit.
+      if (array[index] !== given) throw valueOutOfRange(spec, given, model);
+      index++;
+    }
+  });
+  return new Uint8Array(array.buffer);
 }

@@ -21,7 +21,7 @@ interface Span {
 }
 
 /** Regions that the request names are in use until it is released. */
-export class RequestMemory implements SharedInputs {
+export class RequestRegions implements SharedInputs {
   readonly #regions: SharedMemoryRegions;
   readonly #peer: Peer;
   readonly #hold: (bytes: number) => void;
