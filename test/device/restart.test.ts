@@ -70,7 +70,7 @@ describe("a lane that is started again", { skip: process.platform !== "linux" },
     const { stdout } = await promisify(execFile)("sh", ["-c", command, process.execPath, script]);
     const told = JSON.parse(stdout) as { restart: string[]; failures: number; listening: boolean };
     assert.match(told.restart[1]!, /^warn lane lane0 could not be restarted: .*EMFILE/);
-    assert.equal(told.restart.at(-1), "restarted");
+    assert.ok(told.restart.includes("restarted"));
     assert.ok(told.failures > 0);
     assert.equal(told.listening, false);
   });
