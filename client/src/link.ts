@@ -22,6 +22,12 @@ export interface Link {
   close(): void;
 }
 
+/** A link that can be replaced while requests are outstanding on it. */
+export interface ReplaceableLink extends Link {
+  /** Takes no more requests, and closes once those it has are answered or given up; calls `closed` then. */
+  drain(closed: () => void): void;
+}
+
 /** Why a request that was outstanding has no answer. */
 export type Failure =
   /** The daemon answered with an error. */

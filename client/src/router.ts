@@ -1,7 +1,7 @@
 /** Chooses a link for each request, keeps those that can't be sent yet, and decides what is sent again. */
 import { SlacklineError } from "./errors.ts";
 import { type InferCall, nowMs } from "./infer-call.ts";
-import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { Failure, Link, LinkEvents, ReplaceableLink } from "./link.ts";
 import type { WireResponse } from "./wire/response.ts";
 
 /** Timers are exact to a millisecond. */
@@ -27,6 +27,8 @@ export interface RouterSettings {
 export class Router implements LinkEvents {
   readonly #settings: RouterSettings;
   readonly #links: Link[] = [];
+  /** Links that were replaced and still have requests outstanding. */
+  readonly #retired = new Set<ReplaceableLink>();
   /** Requests that no link can take now, oldest first. */
   readonly #waiting = new Set<InferCall>();
   /** Requests that are sent again after a pause. */
@@ -54,9 +56,12 @@ export class Router implements LinkEvents {
     this.available();
   }
 
-  remove(link: Link): void {
+  /** Sends nothing more over a link, which ends once its requests have. */
+  retire(link: ReplaceableLink): void {
     const index = this.#links.indexOf(link);
     if (index >= 0) this.#links.splice(index, 1);
+    this.#retired.add(link);
+    link.drain(() => this.#retired.delete(link));
   }
 
   submit(call: InferCall): void {
@@ -74,8 +79,9 @@ export class Router implements LinkEvents {
 
   /** For a router without open requests. */
   closeLinks(): void {
-    for (const link of this.#links) link.close();
+    for (const link of [...this.#links, ...this.#retired]) link.close();
     this.#links.length = 0;
+    this.#retired.clear();
   }
 
   answered(call: InferCall, response: WireResponse): void {

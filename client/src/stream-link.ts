@@ -6,7 +6,7 @@ import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
-import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { Failure, LinkEvents, ReplaceableLink } from "./link.ts";
 import type { Lease } from "./shared/lease.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
@@ -33,7 +33,7 @@ export interface StreamLinkSettings {
   readonly onAged: (link: StreamLink) => void;
 }
 
-export class StreamLink implements Link {
+export class StreamLink implements ReplaceableLink {
   readonly #settings: StreamLinkSettings;
   readonly #outstanding = new Map<string, InferCall>();
   /** Shared memory of requests that were given up: the daemon answers these too. */
@@ -50,8 +50,8 @@ export class StreamLink implements Link {
   #failures = 0;
   #reopenTimer: NodeJS.Timeout | null = null;
   #ageTimer: NodeJS.Timeout | null = null;
-  /** Takes no more requests, and ends when those it has are answered. */
-  #draining = false;
+  /** What to call once it has closed, where it takes no more requests. */
+  #drained: (() => void) | null = null;
   #closed = false;
 
   constructor(settings: StreamLinkSettings) {
@@ -61,11 +61,11 @@ export class StreamLink implements Link {
   }
 
   get connected(): boolean {
-    return this.#stream !== null && !this.#draining;
+    return this.#stream !== null && this.#drained === null;
   }
 
   get available(): boolean {
-    return this.#stream !== null && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX && !this.#draining;
+    return this.#stream !== null && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX && this.#drained === null;
   }
 
   get load(): number {
@@ -98,14 +98,19 @@ export class StreamLink implements Link {
     const { model, version } = call.settings.request;
     const cancel = { model, version, inputs: [], outputs: [], parameters: [] };
     this.#write(encodeInferRequest(cancel, call.wireId, [{ name: REQUEST_PARAMETERS.cancel, value: true }]));
+    this.#closeWhenDrained();
   }
 
-  /** Closes the link once it has no outstanding requests. */
-  drain(): void {
-    this.#draining = true;
-    if (this.#outstanding.size > 0) return;
+  drain(closed: () => void): void {
+    this.#drained = closed;
+    this.#closeWhenDrained();
+  }
+
+  #closeWhenDrained(): void {
+    if (this.#drained === null || this.#closed || this.#outstanding.size > 0) return;
     this.#stream?.end();
     this.#stop();
+    this.#drained();
   }
 
   close(): void {
@@ -192,7 +197,7 @@ export class StreamLink implements Link {
     } else {
       events.failed(call, attemptFailed(call, fromStreamError(error, response?.parameters ?? {})), this);
     }
-    if (this.#draining) this.drain();
+    this.#closeWhenDrained();
   }
 
   /** A server that doesn't echo the id on errors can mean only one request where only one is outstanding. */
@@ -207,6 +212,7 @@ export class StreamLink implements Link {
     if (!this.#broughtSomething) this.#failures++;
     const lost: Failure = fromStreamEnd(code, details);
     this.#breakOff(lost, stream);
+    this.#closeWhenDrained();
     this.#reopen();
   }
 
@@ -232,7 +238,7 @@ export class StreamLink implements Link {
   }
 
   #reopen(): void {
-    if (this.#closed || this.#draining || this.#reopenTimer !== null) return;
+    if (this.#closed || this.#reopenTimer !== null) return;
     if (this.#failures === 0) {
       this.#open();
       return;

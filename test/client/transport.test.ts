@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, it } from "node:test";
+import { afterEach, describe, it, type TestContext } from "node:test";
 import {
   type InferResult,
   SlacklineClient,
@@ -464,6 +464,59 @@ describe("streams", { timeout: 60_000 }, () => {
     const expected = Array.from({ length: count }, (_, i) => i);
     assert.deepEqual(await Promise.all(good), expected);
     assert.deepEqual(await Promise.all(more), expected);
+  });
+
+  describe("that are replaced, since their name may have new addresses,", () => {
+    /** A client whose one stream can be made to age, and has one request outstanding. */
+    async function replaced(t: TestContext) {
+      const age: (() => void)[] = [];
+      const { setTimeout } = globalThis;
+      t.mock.method(globalThis, "setTimeout", (fn: () => void, ms: number, ...rest: []) => {
+        if (ms === 5 * 60_000) age.push(fn);
+        return setTimeout(fn, ms, ...rest);
+      });
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: `dns:///${daemon.target}`, streams: 1 });
+      const controller = new AbortController();
+      const outstanding = client.infer("m", int(1), { signal: controller.signal });
+      await daemon.until(() => daemon.held === 1);
+      age[0]!();
+      await daemon.until(() => daemon.streamsOpened === 2);
+      return { daemon, client, outstanding, abort: () => controller.abort() };
+    }
+
+    it("end when their last request is answered", async (t) => {
+      const { daemon, outstanding } = await replaced(t);
+      assert.equal(daemon.streams.size, 2);
+      daemon.release();
+      assert.equal(intOf(await outstanding), 1);
+      await daemon.until(() => daemon.streams.size === 1);
+    });
+
+    it("end when their last request is given up", async (t) => {
+      const { daemon, outstanding, abort } = await replaced(t);
+      abort();
+      assert.equal((await failure(outstanding)).reason, "aborted");
+      await daemon.until(() => daemon.streams.size === 1);
+      assert.equal(daemon.cancelled.length, 1);
+    });
+
+    it("are not opened again when they break", async (t) => {
+      const { daemon, client, outstanding } = await replaced(t);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.kill();
+      const again = await startDaemon({ port: daemon.port });
+      assert.equal(intOf(await outstanding), 1);
+      assert.equal(intOf(await client.infer("m", int(2))), 2);
+      assert.equal(again.streamsOpened, 1);
+    });
+
+    it("are closed with the client", async (t) => {
+      const { daemon, client, outstanding } = await replaced(t);
+      client.close();
+      assert.equal((await failure(outstanding)).reason, "closed");
+      await daemon.until(() => daemon.streams.size === 0);
+    });
   });
 
   it("give way to unary calls where the server has none", async () => {
