@@ -36,10 +36,14 @@ export class InferCall {
   link: Link | null = null;
   /** Daemons that shed it. */
   readonly shedBy: string[] = [];
-  /** How often it was sent again because a stream or connection broke, or the daemon asked for that. */
+  /** When its last attempt was sent. */
+  sentMs = 0;
+  /** How often it was sent again since a daemon last had it for a while: a stream or connection broke, or the daemon asked for that. */
   resends = 0;
   /** When that happened first; undefined for never. */
   firstLostMs: number | undefined = undefined;
+  /** How often a device's lane was lost while it executed the request. */
+  lanesLost = 0;
   timer: NodeJS.Timeout | null = null;
   settled = false;
   /** Ends the request early and cancels it at the daemon; set by the router that has it. */

@@ -8,6 +8,8 @@ import type { WireResponse } from "./wire/response.ts";
 const TIMER_SLACK_MS = 2;
 const RESEND_MS_MIN = 20;
 const RESEND_MS_MAX = 1_000;
+/** A daemon that has had a request for so long has taken it: what becomes of it then has nothing to do with what was before. */
+const TAKEN_MS = 1_000;
 /** Attempts on other daemons after sheds. */
 const SHED_RETRIES_MAX = 3;
 /** The daemon's causes of UNAVAILABLE after which trying again makes sense although it gives no hint. */
@@ -116,7 +118,7 @@ export class Router implements LinkEvents {
       }
       this.#waiting.delete(call);
       if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
-      link.send(call);
+      this.#send(call, link);
     }
   }
 
@@ -128,8 +130,13 @@ export class Router implements LinkEvents {
   #route(call: InferCall): void {
     // Those that wait were here first.
     const link = this.#waiting.size === 0 ? this.#pick(call) : null;
-    if (link !== null) link.send(call);
+    if (link !== null) this.#send(call, link);
     else this.#wait(call);
+  }
+
+  #send(call: InferCall, link: Link): void {
+    call.sentMs = nowMs();
+    link.send(call);
   }
 
   #pick(call: InferCall): Link | null {
@@ -219,7 +226,7 @@ export class Router implements LinkEvents {
       call.shedBy.push(link.roams ? "" : link.peer);
       const other = this.#pick(call);
       if (other !== null) {
-        other.send(call);
+        this.#send(call, other);
         return;
       }
     }
@@ -234,15 +241,20 @@ export class Router implements LinkEvents {
   /** Whether a daemon's UNAVAILABLE is a state that passes: it restarts, or it says when to come back. */
   #mayPass(call: InferCall, { reason, retryAfterMs }: SlacklineError): boolean {
     // The request may be what brought the lane down: it gets one more chance, not one lane after another.
-    if (reason === LANE_LOST) return call.resends === 0;
+    if (reason === LANE_LOST) return call.lanesLost++ === 0;
     return reason === DRAINING || retryAfterMs !== undefined;
   }
 
   /**
    * Sends again what lost its stream or connection, or was asked to come back: at once the first time, then less and less often, until
-   * the deadline leaves no time. Without a deadline, for as long as it would wait for a connection.
+   * the deadline leaves no time. Without a deadline, for as long as it would wait for a connection: as long again each time that a daemon
+   * has had it for a while.
    */
   #resend(call: InferCall, error: SlacklineError, pauseMs = 0): void {
+    if (nowMs() - call.sentMs >= TAKEN_MS) {
+      call.resends = 0;
+      call.firstLostMs = undefined;
+    }
     const resends = call.resends++;
     call.firstLostMs ??= nowMs();
     const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));

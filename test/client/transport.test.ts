@@ -261,6 +261,53 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal((await failure(client.infer("m", int(5)))).reason, "not_ready");
     });
 
+    it("loses no request without a deadline, however often the daemon dies that has it", async (t) => {
+      let daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport });
+      const answer = client.infer("m", int(7)).then(intOf);
+      const { now } = performance;
+      let laterMs = 0;
+      t.mock.method(performance, "now", () => now.call(performance) + laterMs);
+      for (let deaths = 0; deaths < 3; deaths++) {
+        await daemon.until(() => daemon.held === 1);
+        // An hour in the daemon's queue.
+        laterMs += 3_600_000;
+        daemon.kill();
+        daemon = await startDaemon({ port: daemon.port, behave: () => ({ type: "hold" }) });
+      }
+      await daemon.until(() => daemon.held === 1);
+      daemon.release();
+      assert.equal(await answer, 7);
+    });
+
+    it("gives up a request without a deadline that no daemon keeps", async (t) => {
+      let laterMs = 0;
+      const { now } = performance;
+      t.mock.method(performance, "now", () => now.call(performance) + laterMs);
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport, connectTimeoutMs: 2_000 });
+      daemon.behave = () => {
+        laterMs += 500;
+        return { type: "break", code: "UNAVAILABLE" };
+      };
+      assert.equal((await failure(client.infer("m", int(1)))).code, "UNAVAILABLE");
+    });
+
+    it("gives a request another chance after a lane was lost, whatever it lost before", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      let attempts = 0;
+      daemon.behave = () => {
+        attempts++;
+        if (attempts === 1) return { type: "break", code: "UNAVAILABLE" };
+        if (attempts === 2)
+          return { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" };
+        return { type: "echo" };
+      };
+      assert.equal(intOf(await client.infer("m", int(8))), 8);
+      assert.equal(attempts, 3);
+    });
+
     it("takes deadlines of any length", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport });
