@@ -138,6 +138,7 @@ export class SlacklineClient {
           request: this.#request(model, inputs, options),
           deadlineMs: options.deadlineMs === undefined ? this.#options.deadlineMs : checkDeadline(options.deadlineMs),
           replyMarginMs: this.#options.replyMarginMs,
+          bestEffort: options.bestEffort ?? false,
           retry: options.retry ?? this.#options.retry,
           metadata:
             metadata === undefined ? this.#metadata(tenant) : buildMetadata(tenant, this.#options.metadata, metadata),

@@ -27,7 +27,10 @@ export interface SlacklineClientOptions {
   readonly graceMs?: number;
   /** How long a request without a deadline waits for a connection, in milliseconds; default 10,000. */
   readonly connectTimeoutMs?: number;
-  /** Requests that may wait in this process for a connection or for a stream to drain; default 10,000. */
+  /**
+   * Requests that may wait in this process for a connection or for room on a stream, where 1,024 to 3,072 may be outstanding; default 10,000
+   * of each kind: with a deadline, without one, best effort.
+   */
   readonly queueMax?: number;
   /** On whose behalf, where the daemon shares capacity among tenants. */
   readonly tenant?: string;

@@ -2,6 +2,7 @@
 import { SlacklineError } from "./errors.ts";
 import { type InferCall, nowMs } from "./infer-call.ts";
 import type { Failure, Link, LinkEvents, ReplaceableLink } from "./link.ts";
+import { URGENCIES, type Urgency } from "./urgency.ts";
 import type { WireResponse } from "./wire/response.ts";
 
 /** Timers are exact to a millisecond. */
@@ -32,7 +33,11 @@ export class Router implements LinkEvents {
   /** Links that were replaced and still have requests outstanding. */
   readonly #retired = new Set<ReplaceableLink>();
   /** Requests that no link can take now, oldest first. */
-  readonly #waiting = new Set<InferCall>();
+  readonly #waiting: Readonly<Record<Urgency, Set<InferCall>>> = {
+    deadline: new Set(),
+    slo: new Set(),
+    background: new Set(),
+  };
   /** Requests that are sent again after a pause. */
   readonly #pausing = new Set<InferCall>();
   /** Every request that has not ended. */
@@ -110,15 +115,19 @@ export class Router implements LinkEvents {
   }
 
   available(): void {
-    for (const call of this.#waiting) {
-      const link = this.#pick(call);
-      if (link === null) {
-        if (!this.#links.some((any) => any.available)) return;
-        continue;
+    for (const urgency of URGENCIES) {
+      const waiting = this.#waiting[urgency];
+      for (const call of waiting) {
+        const link = this.#pick(call);
+        if (link === null) {
+          // What is less urgent finds no room either.
+          if (!this.#links.some((any) => any.takes(urgency))) return;
+          continue;
+        }
+        waiting.delete(call);
+        if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
+        this.#send(call, link);
       }
-      this.#waiting.delete(call);
-      if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
-      this.#send(call, link);
     }
   }
 
@@ -128,8 +137,8 @@ export class Router implements LinkEvents {
   }
 
   #route(call: InferCall): void {
-    // Those that wait were here first.
-    const link = this.#waiting.size === 0 ? this.#pick(call) : null;
+    // Those that wait were here first; where more urgent ones do, there is no room for this one either.
+    const link = this.#waiting[call.urgency].size === 0 ? this.#pick(call) : null;
     if (link !== null) this.#send(call, link);
     else this.#wait(call);
   }
@@ -145,7 +154,7 @@ export class Router implements LinkEvents {
     const first = this.#turn++;
     for (let i = 0; i < count; i++) {
       const link = this.#links[(first + i) % count]!;
-      if (!link.available || (best !== null && link.load >= best.load)) continue;
+      if (!link.takes(call.urgency) || (best !== null && link.load >= best.load)) continue;
       if (call.shedBy.length > 0 && call.shedBy.includes(link.peer)) continue;
       best = link;
     }
@@ -154,19 +163,20 @@ export class Router implements LinkEvents {
 
   #wait(call: InferCall): void {
     const { queueMax, connectTimeoutMs } = this.#settings;
-    if (this.#waiting.size >= queueMax) {
-      const message = `${queueMax} requests already wait in this client for a connection (queueMax)`;
+    const waiting = this.#waiting[call.urgency];
+    if (waiting.size >= queueMax) {
+      const message = `${queueMax} requests already wait in this client for a connection or for earlier ones (queueMax)`;
       this.#reject(call, new SlacklineError("RESOURCE_EXHAUSTED", message, { reason: "client_queue" }));
       return;
     }
-    this.#waiting.add(call);
+    waiting.add(call);
     if (call.deadlineAt === null) this.#limitWait(call, connectTimeoutMs);
   }
 
   /** A request without a deadline waits its turn for as long as that takes, but not for a daemon that isn't there. */
   #limitWait(call: InferCall, connectTimeoutMs: number): void {
     call.arm(connectTimeoutMs, () => {
-      if (!this.#waiting.has(call)) return;
+      if (!this.#waiting[call.urgency].has(call)) return;
       if (this.#connected) this.#limitWait(call, connectTimeoutMs);
       else this.#reject(call, this.#noConnection(`within ${connectTimeoutMs} ms (connectTimeoutMs)`));
     });
@@ -286,7 +296,7 @@ export class Router implements LinkEvents {
 
   #forget(call: InferCall): void {
     this.#open.delete(call);
-    this.#waiting.delete(call);
+    this.#waiting[call.urgency].delete(call);
     this.#pausing.delete(call);
   }
 }

@@ -8,6 +8,7 @@ import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
 import type { Failure, LinkEvents, ReplaceableLink } from "./link.ts";
 import type { Lease } from "./shared/lease.ts";
+import { URGENCIES, type Urgency } from "./urgency.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import { decodeStreamResponse, type ReadShared, type WireStreamResponse } from "./wire/response.ts";
@@ -18,6 +19,11 @@ const REOPEN_MS_MIN = 50;
 const REOPEN_MS_MAX = 2_000;
 /** A stream with this much that the connection has not taken gets no more requests for now. */
 const UNWRITTEN_BYTES_MAX = 16 * 1024 * 1024;
+/**
+ * Requests that may be outstanding on a stream when one more is sent. What may wait leaves room for what may not: it would be in the way
+ * of it for as long as the daemon lets it wait. All stay below the 4,096 at which the daemon refuses more.
+ */
+const OUTSTANDING_MAX: Readonly<Record<Urgency, number>> = { deadline: 3_072, slo: 2_048, background: 1_024 };
 /** Streams of a target with several addresses are replaced after this long, so that new addresses get their share. */
 const MAX_AGE_MS = 5 * 60_000;
 
@@ -46,6 +52,8 @@ export class StreamLink implements ReplaceableLink {
   #swallowed = 0;
   /** Of messages that are not yet written to the connection. */
   #unwrittenBytes = 0;
+  /** It will be told that there is room for more. */
+  #tellingRoom = false;
   #broughtSomething = false;
   #failures = 0;
   #reopenTimer: NodeJS.Timeout | null = null;
@@ -64,8 +72,13 @@ export class StreamLink implements ReplaceableLink {
     return this.#stream !== null && this.#drained === null;
   }
 
-  get available(): boolean {
-    return this.#stream !== null && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX && this.#drained === null;
+  takes(urgency: Urgency): boolean {
+    return (
+      this.#stream !== null &&
+      this.#unwrittenBytes < UNWRITTEN_BYTES_MAX &&
+      this.#outstanding.size < OUTSTANDING_MAX[urgency] &&
+      this.#drained === null
+    );
   }
 
   get load(): number {
@@ -90,8 +103,7 @@ export class StreamLink implements ReplaceableLink {
   }
 
   abandon(call: InferCall): void {
-    call.link = null;
-    if (!this.#outstanding.delete(call.wireId) || this.#stream === null) return;
+    if (!this.#remove(call) || this.#stream === null) return;
     if (call.lease !== null) this.#abandoned.set(call.wireId, call.lease);
     call.lease = null;
     this.#swallowed++;
@@ -136,7 +148,26 @@ export class StreamLink implements ReplaceableLink {
       if (this.#stream !== stream) return;
       const wasFull = this.#unwrittenBytes >= UNWRITTEN_BYTES_MAX;
       this.#unwrittenBytes -= bytes;
-      if (wasFull && this.available) this.#settings.events.available();
+      if (wasFull && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX) this.#tellRoom();
+    });
+  }
+
+  /** The request is no longer outstanding; false where it was not. */
+  #remove(call: InferCall): boolean {
+    call.link = null;
+    const before = this.#outstanding.size;
+    if (!this.#outstanding.delete(call.wireId)) return false;
+    if (URGENCIES.some((urgency) => OUTSTANDING_MAX[urgency] === before)) this.#tellRoom();
+    return true;
+  }
+
+  /** Tells that there is room, once for all that go at the same time: of many that are aborted together none takes another's place. */
+  #tellRoom(): void {
+    if (this.#tellingRoom) return;
+    this.#tellingRoom = true;
+    queueMicrotask(() => {
+      this.#tellingRoom = false;
+      if (!this.#closed) this.#settings.events.available();
     });
   }
 
@@ -188,8 +219,7 @@ export class StreamLink implements ReplaceableLink {
       this.#abandoned.delete(response?.id ?? "");
       return;
     }
-    this.#outstanding.delete(call.wireId);
-    call.link = null;
+    this.#remove(call);
     const { events, endpoint } = this.#settings;
     if (error === "" && response !== null) {
       attemptAnswered(call, response, endpoint.memory);

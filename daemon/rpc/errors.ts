@@ -29,6 +29,7 @@ export type RpcCause =
   | "not_ready"
   | "draining"
   | "inflight_bytes"
+  | "stream_requests"
   | "failed"
   | typeof SHARED_MEMORY_CAUSE
   | "lost"
@@ -43,6 +44,7 @@ const SHED: ReadonlySet<RpcCause> = new Set<RpcCause>([
   "queue_items",
   "queue_bytes",
   "inflight_bytes",
+  "stream_requests",
 ]);
 
 /** An answer that is not a result. The message goes to the caller as it stands. */

@@ -34,6 +34,8 @@ export interface Responder {
   refused(error: RpcError, id: string): void;
   /** The message asks to cancel the request of that id, and gets no answer; null where that means nothing. */
   readonly cancels: ((id: string) => void) | null;
+  /** Why no further request is taken from this caller now, cancellations aside; null where one is, as always without it. */
+  readonly refusal?: () => RpcError | null;
 }
 
 /** A request on its way. */
@@ -96,6 +98,8 @@ export class InferenceGateway {
         this.#cancelById(id, responder);
         return null;
       }
+      const refusal = responder.refusal?.() ?? null;
+      if (refusal !== null) throw refusal;
       pending = new PendingCall(request.id, this.#parts.inference, (held) => this.#ended(held));
       this.#underWay++;
       this.#hold(pending, bytes.byteLength);
@@ -239,8 +243,8 @@ export class InferenceGateway {
   }
 }
 
-/** Nothing tells when memory becomes free; requests in flight last milliseconds. */
-const RETRY_AFTER_MS = 20;
+/** Nothing tells when there is room again; requests in flight last milliseconds. */
+export const RETRY_AFTER_MS = 20;
 
 export function notReady(model: string, reason: string): RpcError {
   const why = reason === "" ? "" : `: ${reason}`;

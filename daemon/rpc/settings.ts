@@ -18,7 +18,7 @@ export interface RpcSettings {
   readonly messageBytesMax: number;
   /** Requests and answers held at once, in bytes of their messages; requests beyond it are refused. */
   readonly inflightBytesMax: number;
-  /** Requests of one stream that may be unanswered; beyond it the stream is not read. */
+  /** Requests of one stream that may be unanswered; beyond it further ones are refused. */
   readonly streamRequestsMax: number;
   /** Answers of one stream that its reader has not taken; beyond it the stream is not read. */
   readonly streamUnreadBytesMax: number;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it, type TestContext } from "node:test";
 import {
+  type InferOptions,
   type InferResult,
   SlacklineClient,
   type SlacklineClientOptions,
@@ -455,6 +456,92 @@ describe("streams", { timeout: 60_000 }, () => {
       daemon.breakStreams(i % 2 === 0 ? "OK" : "UNAVAILABLE");
     }
     assert.equal(daemon.arrivals.length, 20);
+  });
+
+  describe("that are full", () => {
+    /** A client with one stream and 3,000 requests of a kind, of which some wait; the daemon answers none. */
+    async function filled(options: InferOptions) {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, streams: 1, connectTimeoutMs: 20 });
+      await client.waitForReady();
+      await connected(client, daemon);
+      const many = Array.from({ length: 3_000 }, (_, i) => client.infer("m", int(i), options).then(intOf));
+      await daemon.until(() => daemon.held > 1_000);
+      return { daemon, client, many };
+    }
+
+    /** Once a request has been answered, the stream is open. */
+    async function connected(client: SlacklineClient, daemon: FakeDaemon): Promise<void> {
+      const first = client.infer("first", int(0), { deadlineMs: 60_000 });
+      await daemon.until(() => daemon.held === 1);
+      daemon.release();
+      await first;
+    }
+
+    /** Requests of a model that have reached the daemon. */
+    const arrived = (daemon: FakeDaemon, model = "m"): number =>
+      daemon.arrivals.filter(({ request }) => request.model_name === model).length;
+
+    it("of background work still take the rest, and of what has no deadline what has one", async () => {
+      const { daemon, client, many } = await filled({ bestEffort: true });
+      const plain = client.infer("plain", int(1)).then(intOf);
+      await daemon.until(() => arrived(daemon, "plain") === 1);
+      assert.equal(arrived(daemon), 1_024);
+      const more = Array.from({ length: 3_000 }, (_, i) => client.infer("more", int(i)).then(intOf));
+      await daemon.until(() => arrived(daemon, "more") > 1_000);
+      const urgent = client.infer("urgent", int(2), { deadlineMs: 60_000 }).then(intOf);
+      await daemon.until(() => arrived(daemon, "urgent") === 1);
+      assert.equal(arrived(daemon) + arrived(daemon, "plain") + arrived(daemon, "more"), 2_048);
+
+      // Whatever room there is goes to the more urgent.
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      assert.deepEqual(await Promise.all([plain, urgent]), [1, 2]);
+      const all = Array.from({ length: 3_000 }, (_, i) => i);
+      assert.deepEqual(await Promise.all(more), all);
+      assert.deepEqual(await Promise.all(many), all);
+      const order = daemon.arrivals.slice(2_050).map(({ request }) => request.model_name);
+      assert.ok(order.lastIndexOf("more") < order.indexOf("m"), "background work went before the rest");
+    });
+
+    it("let what waits be aborted, and cancel what the daemon has", async () => {
+      const controller = new AbortController();
+      const { daemon, client, many } = await filled({ bestEffort: true, signal: controller.signal });
+      const ends = Promise.all(many.map(failure));
+      controller.abort();
+      for (const { code } of await ends) assert.equal(code, "CANCELLED");
+      await daemon.until(() => daemon.cancelled.length === 1_024);
+      const after = client.infer("after", int(3), { bestEffort: true }).then(intOf);
+      await daemon.until(() => arrived(daemon, "after") === 1);
+      daemon.release();
+      assert.equal(await after, 3);
+      assert.equal(arrived(daemon), 1_024, "none was sent in place of an aborted one");
+    });
+
+    it("let what waits run into its deadline", async () => {
+      const { daemon, client, many } = await filled({ bestEffort: true });
+      const late = await failure(client.infer("late", int(4), { bestEffort: true, deadlineMs: 20 }));
+      assert.deepEqual([late.code, late.reason], ["DEADLINE_EXCEEDED", "client_queue"]);
+      assert.equal(arrived(daemon, "late"), 0);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      await Promise.all(many);
+    });
+
+    it("limit how many wait, each kind for itself", async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, streams: 1, queueMax: 10 });
+      await connected(client, daemon);
+      const many = Array.from({ length: 1_034 }, (_, i) => client.infer("m", int(i), { bestEffort: true }));
+      const refused = await failure(client.infer("m", int(0), { bestEffort: true }));
+      assert.deepEqual([refused.code, refused.reason], ["RESOURCE_EXHAUSTED", "client_queue"]);
+      const urgent = client.infer("urgent", int(2), { deadlineMs: 60_000 }).then(intOf);
+      await daemon.until(() => arrived(daemon, "urgent") === 1);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      assert.equal(await urgent, 2);
+      await Promise.all(many);
+    });
   });
 
   it("that the server stops reading hold up nobody else", async () => {
