@@ -94,7 +94,7 @@ function parametersOf(options: InferOptions): WireParameter[] {
   for (const [name, value] of Object.entries(options.parameters ?? {})) {
     if (RESERVED_PARAMETERS.has(name)) {
       throw invalidArgument(
-        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority or signal`,
+        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority, outputs or signal`,
       );
     }
     parameters.push({ name, value });

@@ -147,8 +147,8 @@ export class InferenceGateway {
     pending.model = plan.version.key;
     const memory = new RequestMemory(regions, call.peer, (bytes) => this.#hold(pending, bytes));
     pending.memory = memory;
-    const decoded = decodeRequest(plan, request, memory);
-    const shared = memory.outputs(request.outputs);
+    const decoded = decodeRequest(plan, request, memory, parameters.allOutputs);
+    const shared = memory.outputs(request.outputs, parameters.allOutputs);
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
       call: call.deadline,
