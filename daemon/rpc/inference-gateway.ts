@@ -13,7 +13,7 @@ import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
-import type { ModelCatalog, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
+import type { ModelCatalog, ModelNotReady, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
 import { RequestMemory } from "./request-memory.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
@@ -188,7 +188,7 @@ export class InferenceGateway {
       case "unknown":
         throw unknownModel(request.model_name, request.model_version);
       case "not-ready":
-        throw notReady(request.model_name, found.reason);
+        throw notReady(request.model_name, found);
     }
   }
 
@@ -246,9 +246,13 @@ export class InferenceGateway {
 /** Nothing tells when there is room again; requests in flight last milliseconds. */
 export const RETRY_AFTER_MS = 20;
 
-export function notReady(model: string, reason: string): RpcError {
+/** Loading takes from a fraction of a second to minutes. */
+const NOT_READY_RETRY_MS = 200;
+
+export function notReady(model: string, { reason, passing }: ModelNotReady): RpcError {
   const why = reason === "" ? "" : `: ${reason}`;
-  return new RpcError("UNAVAILABLE", "not_ready", `model '${shown(model)}' is not ready${why}`);
+  const message = `model '${shown(model)}' is not ready${why}`;
+  return new RpcError("UNAVAILABLE", "not_ready", message, passing ? NOT_READY_RETRY_MS : null);
 }
 
 class PendingCall implements Ticket {
