@@ -94,7 +94,7 @@ function parametersOf(options: InferOptions): WireParameter[] {
   for (const [name, value] of Object.entries(options.parameters ?? {})) {
     if (RESERVED_PARAMETERS.has(name)) {
       throw invalidArgument(
-        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority or signal`,
+        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority, outputs or signal`,
       );
     }
     parameters.push({ name, value });
@@ -138,6 +138,7 @@ export class SlacklineClient {
           request: this.#request(model, inputs, options),
           deadlineMs: options.deadlineMs === undefined ? this.#options.deadlineMs : checkDeadline(options.deadlineMs),
           replyMarginMs: this.#options.replyMarginMs,
+          bestEffort: options.bestEffort ?? false,
           retry: options.retry ?? this.#options.retry,
           metadata:
             metadata === undefined ? this.#metadata(tenant) : buildMetadata(tenant, this.#options.metadata, metadata),

@@ -25,9 +25,12 @@ export interface SlacklineClientOptions {
   readonly replyMarginMs?: number;
   /** How long after its deadline an answer that is on its way is still taken, in milliseconds; default 50. */
   readonly graceMs?: number;
-  /** How long a request without a deadline waits for a connection, in milliseconds; default 10,000. */
+  /** How long a request without a deadline waits for a connection, or for a daemon that is starting, in milliseconds; default 10,000. */
   readonly connectTimeoutMs?: number;
-  /** Requests that may wait in this process for a connection or for a stream to drain; default 10,000. */
+  /**
+   * Requests that may wait in this process for a connection or for room on a stream, where 1,024 to 3,072 may be outstanding; default 10,000
+   * of each kind: with a deadline, without one, best effort.
+   */
   readonly queueMax?: number;
   /** On whose behalf, where the daemon shares capacity among tenants. */
   readonly tenant?: string;
