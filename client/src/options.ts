@@ -108,6 +108,13 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
   if (targets.length === 0 || targets.some((target) => typeof target !== "string" || target === "")) {
     throw invalidArgument('a client needs `target` (such as "localhost:8001") or `targets`');
   }
+  const url = targets.find((target) => /^(https?|grpcs?):/.test(target));
+  if (url !== undefined) {
+    throw invalidArgument(
+      `target "${url}" is a URL; a target is HOST:PORT, such as "localhost:8001", or a gRPC name such as "dns:///HOST:PORT" ` +
+        "(TLS is asked for by `credentials`)",
+    );
+  }
   const transport = options.transport ?? "stream";
   if (transport !== "stream" && transport !== "unary") {
     throw invalidArgument(`transport must be "stream" or "unary", got ${JSON.stringify(transport)}`);
