@@ -94,7 +94,7 @@ function parametersOf(options: InferOptions): WireParameter[] {
   for (const [name, value] of Object.entries(options.parameters ?? {})) {
     if (RESERVED_PARAMETERS.has(name)) {
       throw invalidArgument(
-        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority or signal`,
+        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority, outputs or signal`,
       );
     }
     parameters.push({ name, value });
@@ -138,6 +138,7 @@ export class SlacklineClient {
           request: this.#request(model, inputs, options),
           deadlineMs: options.deadlineMs === undefined ? this.#options.deadlineMs : checkDeadline(options.deadlineMs),
           replyMarginMs: this.#options.replyMarginMs,
+          bestEffort: options.bestEffort ?? false,
           retry: options.retry ?? this.#options.retry,
           metadata:
             metadata === undefined ? this.#metadata(tenant) : buildMetadata(tenant, this.#options.metadata, metadata),
@@ -173,13 +174,16 @@ export class SlacklineClient {
     for (;;) {
       const left = endMs - nowMs();
       const query = { timeoutMs: Math.max(1, Math.min(left, 2_000)), signal };
-      const missing = (await this.ready(query)) ? await this.#firstNotReady(models, query) : "the server";
-      if (missing === null) return;
+      const up = await this.ready(query);
+      const model = up ? await this.#firstNotReady(models, query) : null;
+      if (up && model === null) return;
       if (nowMs() + READY_POLL_MS >= endMs) {
         const problems = this.#endpoints
           .map(({ target, connected, problem }) => `${target}: ${connected ? "connected" : problem}`)
           .join("; ");
-        throw new SlacklineError("UNAVAILABLE", `${missing} is not ready after ${timeoutMs} ms (${problems})`, {
+        const missing = model === null ? "the server" : `model '${model}'`;
+        const why = model === null ? "" : await this.#whyNotReady(model);
+        throw new SlacklineError("UNAVAILABLE", `${missing} is not ready after ${timeoutMs} ms${why} (${problems})`, {
           reason: "not_ready",
         });
       }
@@ -320,10 +324,29 @@ export class SlacklineClient {
 
   async #firstNotReady(models: readonly string[], query: QueryOptions): Promise<string | null> {
     for (const model of models) {
-      if (!(await this.modelReady(model, query).catch(() => false))) return `model '${model}'`;
+      if (!(await this.modelReady(model, query).catch(() => false))) return model;
     }
     return null;
   }
+
+  /** What the server says of a model, to be added to a message; empty where it says nothing. */
+  async #whyNotReady(model: string): Promise<string> {
+    const index = await this.repositoryIndex({ timeoutMs: 1_000 }).catch(() => null);
+    if (index === null) return "";
+    const entries = index.filter(({ name }) => name === model);
+    if (entries.length === 0) return `: the server has no model of that name, but ${namesOf(index)}`;
+    const states = entries.map(({ version, state, reason }) => `version ${version}: ${reason || state.toLowerCase()}`);
+    return `: ${states.join(", ")}`;
+  }
+}
+
+const NAMES_MAX = 10;
+
+function namesOf(index: readonly ModelIndexEntry[]): string {
+  const names = [...new Set(index.map(({ name }) => `'${name}'`))];
+  if (names.length === 0) return "none at all";
+  const more = names.length > NAMES_MAX ? ` and ${names.length - NAMES_MAX} more` : "";
+  return `${names.slice(0, NAMES_MAX).join(", ")}${more}`;
 }
 
 function closedError(): SlacklineError {

@@ -3,6 +3,7 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { SlacklineError } from "./errors.ts";
 import type { Link } from "./link.ts";
 import type { Lease } from "./shared/lease.ts";
+import type { Urgency } from "./urgency.ts";
 import type { WireRequest } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
 
@@ -12,6 +13,7 @@ export interface InferCallSettings {
   readonly deadlineMs: number | null;
   /** What is kept of it for the answer's way back. */
   readonly replyMarginMs: number;
+  readonly bestEffort: boolean;
   readonly retry: boolean;
   /** Of a unary call; a stream has its own. */
   readonly metadata: Metadata;
@@ -26,6 +28,7 @@ export class InferCall {
   readonly settings: InferCallSettings;
   /** On `nowMs`'s clock; null for none. */
   readonly deadlineAt: number | null;
+  readonly urgency: Urgency;
   /** The id under which the link that has it knows it. */
   wireId = "";
   /** The shared memory that its attempt has; null for none. */
@@ -36,10 +39,14 @@ export class InferCall {
   link: Link | null = null;
   /** Daemons that shed it. */
   readonly shedBy: string[] = [];
-  /** How often it was sent again because a stream or connection broke, or the daemon asked for that. */
+  /** When its last attempt was sent. */
+  sentMs = 0;
+  /** How often it was sent again since a daemon last had it for a while: a stream or connection broke, or the daemon asked for that. */
   resends = 0;
   /** When that happened first; undefined for never. */
   firstLostMs: number | undefined = undefined;
+  /** How often a device's lane was lost while it executed the request. */
+  lanesLost = 0;
   timer: NodeJS.Timeout | null = null;
   settled = false;
   /** Ends the request early and cancels it at the daemon; set by the router that has it. */
@@ -55,6 +62,7 @@ export class InferCall {
   ) {
     this.settings = settings;
     this.deadlineAt = settings.deadlineMs === null ? null : nowMs() + settings.deadlineMs;
+    this.urgency = settings.bestEffort ? "background" : this.deadlineAt === null ? "slo" : "deadline";
     this.#resolve = resolve;
     this.#reject = reject;
   }

@@ -2,12 +2,13 @@
 import type { SlacklineError } from "./errors.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
+import type { Urgency } from "./urgency.ts";
 import type { WireParameter } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
 
 export interface Link {
-  /** Whether a request can be sent now: connected, and not waiting for earlier ones to be written. */
-  readonly available: boolean;
+  /** Whether a request of this urgency can be sent now: connected, and with room beside what is outstanding. */
+  takes(urgency: Urgency): boolean;
   /** Whether it is connected. */
   readonly connected: boolean;
   /** Requests that the daemon has not answered, for choosing the least loaded link. */
@@ -20,6 +21,12 @@ export interface Link {
   /** Nobody waits for this request any more: cancels it at the daemon. */
   abandon(call: InferCall): void;
   close(): void;
+}
+
+/** A link that can be replaced while requests are outstanding on it. */
+export interface ReplaceableLink extends Link {
+  /** Takes no more requests, and closes once those it has are answered or given up; calls `closed` then. */
+  drain(closed: () => void): void;
 }
 
 /** Why a request that was outstanding has no answer. */
@@ -36,7 +43,7 @@ export type Failure =
 export interface LinkEvents {
   answered(call: InferCall, response: WireResponse): void;
   failed(call: InferCall, failure: Failure, link: Link): void;
-  /** The link can take requests, again or for the first time. */
+  /** The link can take requests, or more of them than before. */
   available(): void;
 }
 

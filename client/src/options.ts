@@ -25,9 +25,12 @@ export interface SlacklineClientOptions {
   readonly replyMarginMs?: number;
   /** How long after its deadline an answer that is on its way is still taken, in milliseconds; default 50. */
   readonly graceMs?: number;
-  /** How long a request without a deadline waits for a connection, in milliseconds; default 10,000. */
+  /** How long a request without a deadline waits for a connection, or for a daemon that is starting, in milliseconds; default 10,000. */
   readonly connectTimeoutMs?: number;
-  /** Requests that may wait in this process for a connection or for a stream to drain; default 10,000. */
+  /**
+   * Requests that may wait in this process for a connection or for room on a stream, where 1,024 to 3,072 may be outstanding; default 10,000
+   * of each kind: with a deadline, without one, best effort.
+   */
   readonly queueMax?: number;
   /** On whose behalf, where the daemon shares capacity among tenants. */
   readonly tenant?: string;
@@ -104,6 +107,13 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
   const targets = [...(options.targets ?? []), ...(options.target === undefined ? [] : [options.target])];
   if (targets.length === 0 || targets.some((target) => typeof target !== "string" || target === "")) {
     throw invalidArgument('a client needs `target` (such as "localhost:8001") or `targets`');
+  }
+  const url = targets.find((target) => /^(https?|grpcs?):/.test(target));
+  if (url !== undefined) {
+    throw invalidArgument(
+      `target "${url}" is a URL; a target is HOST:PORT, such as "localhost:8001", or a gRPC name such as "dns:///HOST:PORT" ` +
+        "(TLS is asked for by `credentials`)",
+    );
   }
   const transport = options.transport ?? "stream";
   if (transport !== "stream" && transport !== "unary") {

@@ -1,13 +1,16 @@
 /** Chooses a link for each request, keeps those that can't be sent yet, and decides what is sent again. */
 import { SlacklineError } from "./errors.ts";
 import { type InferCall, nowMs } from "./infer-call.ts";
-import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { Failure, Link, LinkEvents, ReplaceableLink } from "./link.ts";
+import { URGENCIES, type Urgency } from "./urgency.ts";
 import type { WireResponse } from "./wire/response.ts";
 
 /** Timers are exact to a millisecond. */
 const TIMER_SLACK_MS = 2;
 const RESEND_MS_MIN = 20;
 const RESEND_MS_MAX = 1_000;
+/** A daemon that has had a request for so long has taken it: what becomes of it then has nothing to do with what was before. */
+const TAKEN_MS = 1_000;
 /** Attempts on other daemons after sheds. */
 const SHED_RETRIES_MAX = 3;
 /** The daemon's causes of UNAVAILABLE after which trying again makes sense although it gives no hint. */
@@ -27,8 +30,14 @@ export interface RouterSettings {
 export class Router implements LinkEvents {
   readonly #settings: RouterSettings;
   readonly #links: Link[] = [];
+  /** Links that were replaced and still have requests outstanding. */
+  readonly #retired = new Set<ReplaceableLink>();
   /** Requests that no link can take now, oldest first. */
-  readonly #waiting = new Set<InferCall>();
+  readonly #waiting: Readonly<Record<Urgency, Set<InferCall>>> = {
+    deadline: new Set(),
+    slo: new Set(),
+    background: new Set(),
+  };
   /** Requests that are sent again after a pause. */
   readonly #pausing = new Set<InferCall>();
   /** Every request that has not ended. */
@@ -54,9 +63,12 @@ export class Router implements LinkEvents {
     this.available();
   }
 
-  remove(link: Link): void {
+  /** Sends nothing more over a link, which ends once its requests have. */
+  retire(link: ReplaceableLink): void {
     const index = this.#links.indexOf(link);
     if (index >= 0) this.#links.splice(index, 1);
+    this.#retired.add(link);
+    link.drain(() => this.#retired.delete(link));
   }
 
   submit(call: InferCall): void {
@@ -74,8 +86,9 @@ export class Router implements LinkEvents {
 
   /** For a router without open requests. */
   closeLinks(): void {
-    for (const link of this.#links) link.close();
+    for (const link of [...this.#links, ...this.#retired]) link.close();
     this.#links.length = 0;
+    this.#retired.clear();
   }
 
   answered(call: InferCall, response: WireResponse): void {
@@ -102,15 +115,19 @@ export class Router implements LinkEvents {
   }
 
   available(): void {
-    for (const call of this.#waiting) {
-      const link = this.#pick(call);
-      if (link === null) {
-        if (!this.#links.some((any) => any.available)) return;
-        continue;
+    for (const urgency of URGENCIES) {
+      const waiting = this.#waiting[urgency];
+      for (const call of waiting) {
+        const link = this.#pick(call);
+        if (link === null) {
+          // What is less urgent finds no room either.
+          if (!this.#links.some((any) => any.takes(urgency))) return;
+          continue;
+        }
+        waiting.delete(call);
+        if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
+        this.#send(call, link);
       }
-      this.#waiting.delete(call);
-      if (call.deadlineAt === null && call.timer !== null) clearTimeout(call.timer);
-      link.send(call);
     }
   }
 
@@ -120,10 +137,15 @@ export class Router implements LinkEvents {
   }
 
   #route(call: InferCall): void {
-    // Those that wait were here first.
-    const link = this.#waiting.size === 0 ? this.#pick(call) : null;
-    if (link !== null) link.send(call);
+    // Those that wait were here first; where more urgent ones do, there is no room for this one either.
+    const link = this.#waiting[call.urgency].size === 0 ? this.#pick(call) : null;
+    if (link !== null) this.#send(call, link);
     else this.#wait(call);
+  }
+
+  #send(call: InferCall, link: Link): void {
+    call.sentMs = nowMs();
+    link.send(call);
   }
 
   #pick(call: InferCall): Link | null {
@@ -132,7 +154,7 @@ export class Router implements LinkEvents {
     const first = this.#turn++;
     for (let i = 0; i < count; i++) {
       const link = this.#links[(first + i) % count]!;
-      if (!link.available || (best !== null && link.load >= best.load)) continue;
+      if (!link.takes(call.urgency) || (best !== null && link.load >= best.load)) continue;
       if (call.shedBy.length > 0 && call.shedBy.includes(link.peer)) continue;
       best = link;
     }
@@ -141,19 +163,20 @@ export class Router implements LinkEvents {
 
   #wait(call: InferCall): void {
     const { queueMax, connectTimeoutMs } = this.#settings;
-    if (this.#waiting.size >= queueMax) {
-      const message = `${queueMax} requests already wait in this client for a connection (queueMax)`;
+    const waiting = this.#waiting[call.urgency];
+    if (waiting.size >= queueMax) {
+      const message = `${queueMax} requests already wait in this client for a connection or for earlier ones (queueMax)`;
       this.#reject(call, new SlacklineError("RESOURCE_EXHAUSTED", message, { reason: "client_queue" }));
       return;
     }
-    this.#waiting.add(call);
+    waiting.add(call);
     if (call.deadlineAt === null) this.#limitWait(call, connectTimeoutMs);
   }
 
   /** A request without a deadline waits its turn for as long as that takes, but not for a daemon that isn't there. */
   #limitWait(call: InferCall, connectTimeoutMs: number): void {
     call.arm(connectTimeoutMs, () => {
-      if (!this.#waiting.has(call)) return;
+      if (!this.#waiting[call.urgency].has(call)) return;
       if (this.#connected) this.#limitWait(call, connectTimeoutMs);
       else this.#reject(call, this.#noConnection(`within ${connectTimeoutMs} ms (connectTimeoutMs)`));
     });
@@ -213,7 +236,7 @@ export class Router implements LinkEvents {
       call.shedBy.push(link.roams ? "" : link.peer);
       const other = this.#pick(call);
       if (other !== null) {
-        other.send(call);
+        this.#send(call, other);
         return;
       }
     }
@@ -228,15 +251,20 @@ export class Router implements LinkEvents {
   /** Whether a daemon's UNAVAILABLE is a state that passes: it restarts, or it says when to come back. */
   #mayPass(call: InferCall, { reason, retryAfterMs }: SlacklineError): boolean {
     // The request may be what brought the lane down: it gets one more chance, not one lane after another.
-    if (reason === LANE_LOST) return call.resends === 0;
+    if (reason === LANE_LOST) return call.lanesLost++ === 0;
     return reason === DRAINING || retryAfterMs !== undefined;
   }
 
   /**
    * Sends again what lost its stream or connection, or was asked to come back: at once the first time, then less and less often, until
-   * the deadline leaves no time. Without a deadline, for as long as it would wait for a connection.
+   * the deadline leaves no time. Without a deadline, for as long as it would wait for a connection: as long again each time that a daemon
+   * has had it for a while.
    */
   #resend(call: InferCall, error: SlacklineError, pauseMs = 0): void {
+    if (nowMs() - call.sentMs >= TAKEN_MS) {
+      call.resends = 0;
+      call.firstLostMs = undefined;
+    }
     const resends = call.resends++;
     call.firstLostMs ??= nowMs();
     const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));
@@ -268,7 +296,7 @@ export class Router implements LinkEvents {
 
   #forget(call: InferCall): void {
     this.#open.delete(call);
-    this.#waiting.delete(call);
+    this.#waiting[call.urgency].delete(call);
     this.#pausing.delete(call);
   }
 }

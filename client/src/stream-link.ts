@@ -6,8 +6,9 @@ import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
-import type { Failure, Link, LinkEvents } from "./link.ts";
+import type { Failure, LinkEvents, ReplaceableLink } from "./link.ts";
 import type { Lease } from "./shared/lease.ts";
+import { URGENCIES, type Urgency } from "./urgency.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import { decodeStreamResponse, type ReadShared, type WireStreamResponse } from "./wire/response.ts";
@@ -18,6 +19,11 @@ const REOPEN_MS_MIN = 50;
 const REOPEN_MS_MAX = 2_000;
 /** A stream with this much that the connection has not taken gets no more requests for now. */
 const UNWRITTEN_BYTES_MAX = 16 * 1024 * 1024;
+/**
+ * Requests that may be outstanding on a stream when one more is sent. What may wait leaves room for what may not: it would be in the way
+ * of it for as long as the daemon lets it wait. All stay below the 16,384 at which the daemon refuses more.
+ */
+const OUTSTANDING_MAX: Readonly<Record<Urgency, number>> = { deadline: 3_072, slo: 2_048, background: 1_024 };
 /** Streams of a target with several addresses are replaced after this long, so that new addresses get their share. */
 const MAX_AGE_MS = 5 * 60_000;
 
@@ -33,7 +39,7 @@ export interface StreamLinkSettings {
   readonly onAged: (link: StreamLink) => void;
 }
 
-export class StreamLink implements Link {
+export class StreamLink implements ReplaceableLink {
   readonly #settings: StreamLinkSettings;
   readonly #outstanding = new Map<string, InferCall>();
   /** Shared memory of requests that were given up: the daemon answers these too. */
@@ -46,12 +52,14 @@ export class StreamLink implements Link {
   #swallowed = 0;
   /** Of messages that are not yet written to the connection. */
   #unwrittenBytes = 0;
+  /** It will be told that there is room for more. */
+  #tellingRoom = false;
   #broughtSomething = false;
   #failures = 0;
   #reopenTimer: NodeJS.Timeout | null = null;
   #ageTimer: NodeJS.Timeout | null = null;
-  /** Takes no more requests, and ends when those it has are answered. */
-  #draining = false;
+  /** What to call once it has closed, where it takes no more requests. */
+  #drained: (() => void) | null = null;
   #closed = false;
 
   constructor(settings: StreamLinkSettings) {
@@ -61,11 +69,16 @@ export class StreamLink implements Link {
   }
 
   get connected(): boolean {
-    return this.#stream !== null && !this.#draining;
+    return this.#stream !== null && this.#drained === null;
   }
 
-  get available(): boolean {
-    return this.#stream !== null && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX && !this.#draining;
+  takes(urgency: Urgency): boolean {
+    return (
+      this.#stream !== null &&
+      this.#unwrittenBytes < UNWRITTEN_BYTES_MAX &&
+      this.#outstanding.size < OUTSTANDING_MAX[urgency] &&
+      this.#drained === null
+    );
   }
 
   get load(): number {
@@ -90,22 +103,26 @@ export class StreamLink implements Link {
   }
 
   abandon(call: InferCall): void {
-    call.link = null;
-    if (!this.#outstanding.delete(call.wireId) || this.#stream === null) return;
+    if (!this.#remove(call) || this.#stream === null) return;
     if (call.lease !== null) this.#abandoned.set(call.wireId, call.lease);
     call.lease = null;
     this.#swallowed++;
     const { model, version } = call.settings.request;
     const cancel = { model, version, inputs: [], outputs: [], parameters: [] };
     this.#write(encodeInferRequest(cancel, call.wireId, [{ name: REQUEST_PARAMETERS.cancel, value: true }]));
+    this.#closeWhenDrained();
   }
 
-  /** Closes the link once it has no outstanding requests. */
-  drain(): void {
-    this.#draining = true;
-    if (this.#outstanding.size > 0) return;
+  drain(closed: () => void): void {
+    this.#drained = closed;
+    this.#closeWhenDrained();
+  }
+
+  #closeWhenDrained(): void {
+    if (this.#drained === null || this.#closed || this.#outstanding.size > 0) return;
     this.#stream?.end();
     this.#stop();
+    this.#drained();
   }
 
   close(): void {
@@ -131,7 +148,26 @@ export class StreamLink implements Link {
       if (this.#stream !== stream) return;
       const wasFull = this.#unwrittenBytes >= UNWRITTEN_BYTES_MAX;
       this.#unwrittenBytes -= bytes;
-      if (wasFull && this.available) this.#settings.events.available();
+      if (wasFull && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX) this.#tellRoom();
+    });
+  }
+
+  /** The request is no longer outstanding; false where it was not. */
+  #remove(call: InferCall): boolean {
+    call.link = null;
+    const before = this.#outstanding.size;
+    if (!this.#outstanding.delete(call.wireId)) return false;
+    if (URGENCIES.some((urgency) => OUTSTANDING_MAX[urgency] === before)) this.#tellRoom();
+    return true;
+  }
+
+  /** Tells that there is room, once for all that go at the same time: of many that are aborted together none takes another's place. */
+  #tellRoom(): void {
+    if (this.#tellingRoom) return;
+    this.#tellingRoom = true;
+    queueMicrotask(() => {
+      this.#tellingRoom = false;
+      if (!this.#closed) this.#settings.events.available();
     });
   }
 
@@ -183,8 +219,7 @@ export class StreamLink implements Link {
       this.#abandoned.delete(response?.id ?? "");
       return;
     }
-    this.#outstanding.delete(call.wireId);
-    call.link = null;
+    this.#remove(call);
     const { events, endpoint } = this.#settings;
     if (error === "" && response !== null) {
       attemptAnswered(call, response, endpoint.memory);
@@ -192,7 +227,7 @@ export class StreamLink implements Link {
     } else {
       events.failed(call, attemptFailed(call, fromStreamError(error, response?.parameters ?? {})), this);
     }
-    if (this.#draining) this.drain();
+    this.#closeWhenDrained();
   }
 
   /** A server that doesn't echo the id on errors can mean only one request where only one is outstanding. */
@@ -207,6 +242,7 @@ export class StreamLink implements Link {
     if (!this.#broughtSomething) this.#failures++;
     const lost: Failure = fromStreamEnd(code, details);
     this.#breakOff(lost, stream);
+    this.#closeWhenDrained();
     this.#reopen();
   }
 
@@ -232,7 +268,7 @@ export class StreamLink implements Link {
   }
 
   #reopen(): void {
-    if (this.#closed || this.#draining || this.#reopenTimer !== null) return;
+    if (this.#closed || this.#reopenTimer !== null) return;
     if (this.#failures === 0) {
       this.#open();
       return;

@@ -3,7 +3,6 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { Endpoint } from "./endpoint.ts";
 import type { SlacklineError } from "./errors.ts";
 import { nowMs } from "./infer-call.ts";
-import type { Link } from "./link.ts";
 import { buildMetadata, type CompiledOptions, type Transport } from "./options.ts";
 import { Router } from "./router.ts";
 import { StreamLink } from "./stream-link.ts";
@@ -20,7 +19,7 @@ export class Transports {
   readonly #endpoints: readonly Endpoint[];
   readonly #unary: Router;
   readonly #streams = new Map<string, Router>();
-  readonly #links = new Map<Router, Map<Endpoint, Set<Link>>>();
+  readonly #links = new Map<Router, Map<Endpoint, Set<StreamLink>>>();
   readonly #withoutStreams = new Set<Endpoint>();
   #sweep: NodeJS.Timeout | null = null;
 
@@ -60,19 +59,8 @@ export class Transports {
     return new Router({ graceMs, connectTimeoutMs, queueMax, problem, isolation });
   }
 
-  #add(router: Router, endpoint: Endpoint, link: Link): void {
-    let byEndpoint = this.#links.get(router);
-    if (byEndpoint === undefined) {
-      byEndpoint = new Map();
-      this.#links.set(router, byEndpoint);
-    }
-    const links = byEndpoint.get(endpoint) ?? new Set();
-    byEndpoint.set(endpoint, links.add(link));
-    router.add(link);
-  }
-
   #addUnary(router: Router, endpoint: Endpoint): void {
-    this.#add(router, endpoint, new UnaryLink(endpoint, this.#options.graceMs, router));
+    router.add(new UnaryLink(endpoint, this.#options.graceMs, router));
   }
 
   #addStreams(router: Router, endpoint: Endpoint, metadata: Metadata, own: boolean): void {
@@ -87,13 +75,19 @@ export class Transports {
       events: router,
       onUnsupported: () => this.#useUnary(endpoint),
       onAged: (aged) => {
-        router.remove(aged);
         this.#links.get(router)?.get(endpoint)?.delete(aged);
         this.#addStream(router, endpoint, metadata);
-        aged.drain();
+        router.retire(aged);
       },
     });
-    this.#add(router, endpoint, link);
+    let byEndpoint = this.#links.get(router);
+    if (byEndpoint === undefined) {
+      byEndpoint = new Map();
+      this.#links.set(router, byEndpoint);
+    }
+    const links = byEndpoint.get(endpoint) ?? new Set();
+    byEndpoint.set(endpoint, links.add(link));
+    router.add(link);
   }
 
   /** The server at this endpoint has no streams: what was meant for them goes as unary calls. */
@@ -104,10 +98,7 @@ export class Transports {
       const links = this.#links.get(router)?.get(endpoint) ?? [];
       this.#links.get(router)?.delete(endpoint);
       this.#addUnary(router, endpoint);
-      for (const link of links) {
-        router.remove(link);
-        (link as StreamLink).drain();
-      }
+      for (const link of links) router.retire(link);
     }
   }
 

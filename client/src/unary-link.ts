@@ -26,7 +26,8 @@ export class UnaryLink implements Link {
     this.#unlisten = endpoint.onConnected(() => events.available());
   }
 
-  get available(): boolean {
+  /** Each request is a call of its own, which can be cancelled whatever becomes of the others. */
+  takes(): boolean {
     return this.#endpoint.connected;
   }
 

@@ -113,7 +113,7 @@ export class Lifecycle implements ModelCatalog {
       const served = version === "" ? versions.at(-1) : versions.find((one) => String(one.version.version) === version);
       if (served !== undefined) {
         if (served.isUp) return { type: "ready", model: served };
-        return { type: "not-ready", reason: "its device is restarting", version: served.version };
+        return { type: "not-ready", reason: "its device is restarting", passing: true, version: served.version };
       }
     }
     return this.#notServed(name, version);
@@ -214,7 +214,7 @@ export class Lifecycle implements ModelCatalog {
         : (entries.find((one) => one.version === version) ?? entries.find((one) => one.version === ""));
     if (entry === undefined) return { type: "unknown" };
     const reason = entry.reason === "" ? `it is ${entry.state.toLowerCase()}` : entry.reason;
-    return { type: "not-ready", reason, version: null };
+    return { type: "not-ready", reason, passing: entry.state === "LOADING", version: null };
   }
 
   async #change(name: string, ask: () => Promise<ScanResult>, loads: boolean): Promise<RepositoryAction> {

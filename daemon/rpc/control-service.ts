@@ -130,7 +130,7 @@ function describedVersion(catalog: ModelCatalog, name: string, version: string):
     case "unknown":
       throw unknownModel(name, version);
     case "not-ready":
-      if (found.version === null) throw notReady(name, found.reason);
+      if (found.version === null) throw notReady(name, found);
       return found.version;
   }
 }

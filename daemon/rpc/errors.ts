@@ -30,6 +30,7 @@ export type RpcCause =
   | "draining"
   | "inflight_bytes"
   | "unread_answers"
+  | "stream_requests"
   | "failed"
   | typeof SHARED_MEMORY_CAUSE
   | "lost"
@@ -44,6 +45,7 @@ const SHED: ReadonlySet<RpcCause> = new Set<RpcCause>([
   "queue_items",
   "queue_bytes",
   "inflight_bytes",
+  "stream_requests",
 ]);
 
 /** An answer that is not a result. The message goes to the caller as it stands. */

@@ -15,7 +15,7 @@ import { internalError, RpcError } from "./errors.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
-import type { ModelCatalog, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
+import type { ModelCatalog, ModelNotReady, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
 import { RequestRegions } from "./request-regions.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
@@ -36,6 +36,8 @@ export interface Responder {
   refused(error: RpcError, id: string): void;
   /** The message asks to cancel the request of that id, and gets no answer; null where that means nothing. */
   readonly cancels: ((id: string) => void) | null;
+  /** Why no further request is taken from this caller now, cancellations aside; null where one is, as always without it. */
+  readonly refusal?: () => RpcError | null;
 }
 
 /** A request on its way. */
@@ -109,6 +111,8 @@ export class InferenceGateway {
         this.#cancelById(id, responder);
         return null;
       }
+      const refusal = responder.refusal?.() ?? null;
+      if (refusal !== null) throw refusal;
       pending = new PendingCall(request.id, this.#parts.inference, (held) => this.#ended(held));
       this.#underWay++;
       this.#hold(pending, bytes.byteLength);
@@ -157,8 +161,8 @@ export class InferenceGateway {
     const memory = this.#memoryOf(pending);
     const shared = new RequestRegions(regions, call.peer, memory.takeBytes);
     pending.regions = shared;
-    const decoded = decodeRequest(plan, request, shared, memory);
-    const sharedOutputs = shared.outputs(request.outputs);
+    const decoded = decodeRequest(plan, request, shared, memory, parameters.allOutputs);
+    const sharedOutputs = shared.outputs(request.outputs, parameters.allOutputs);
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
       call: call.deadline,
@@ -198,7 +202,7 @@ export class InferenceGateway {
       case "unknown":
         throw unknownModel(request.model_name, request.model_version);
       case "not-ready":
-        throw notReady(request.model_name, found.reason);
+        throw notReady(request.model_name, found);
     }
   }
 
@@ -267,12 +271,16 @@ export class InferenceGateway {
   }
 }
 
-/** Nothing tells when memory becomes free; requests in flight last milliseconds. */
-const RETRY_AFTER_MS = 20;
+/** Nothing tells when there is room again; requests in flight last milliseconds. */
+export const RETRY_AFTER_MS = 20;
 
-export function notReady(model: string, reason: string): RpcError {
+/** Loading takes from a fraction of a second to minutes. */
+const NOT_READY_RETRY_MS = 200;
+
+export function notReady(model: string, { reason, passing }: ModelNotReady): RpcError {
   const why = reason === "" ? "" : `: ${reason}`;
-  return new RpcError("UNAVAILABLE", "not_ready", `model '${shown(model)}' is not ready${why}`);
+  const message = `model '${shown(model)}' is not ready${why}`;
+  return new RpcError("UNAVAILABLE", "not_ready", message, passing ? NOT_READY_RETRY_MS : null);
 }
 
 class PendingCall implements Ticket {

@@ -9,10 +9,19 @@ export interface ServedModel {
   readonly sloUs: number;
 }
 
+/** Known, but not able to serve now. */
+export interface ModelNotReady {
+  readonly type: "not-ready";
+  readonly reason: string;
+  /** Whether that ends by itself, soon as a rule: it is being loaded. */
+  readonly passing: boolean;
+  /** Where its interface is known. */
+  readonly version: ModelVersion | null;
+}
+
 export type ModelLookup =
   | { readonly type: "ready"; readonly model: ServedModel }
-  /** Known, but not able to serve now; `version` where its interface is known. */
-  | { readonly type: "not-ready"; readonly reason: string; readonly version: ModelVersion | null }
+  | ModelNotReady
   | { readonly type: "unknown" };
 
 /** A line of the repository's index. */

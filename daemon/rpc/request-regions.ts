@@ -51,8 +51,11 @@ export class RequestRegions implements SharedInputs {
     };
   }
 
-  /** Where the outputs go; null where none goes to shared memory. Throws `RpcError`. */
-  outputs(requested: readonly ReadRequestedOutput[]): SharedOutputs | null {
+  /**
+   * Where the outputs go; null where none goes to shared memory. Those that don't fit are an error, or go into the message with `asFits`.
+   * Throws `RpcError`.
+   */
+  outputs(requested: readonly ReadRequestedOutput[], asFits = false): SharedOutputs | null {
     let spans: Map<string, Span> | null = null;
     for (const output of requested) {
       const span = this.#span(output.parameters, output.name);
@@ -65,7 +68,8 @@ export class RequestRegions implements SharedInputs {
     return {
       write: (output, bytes) => {
         const span = found.get(output);
-        return span === undefined ? null : writeSpan(span, output, bytes);
+        if (span === undefined || (asFits && bytes.byteLength > span.byteSize)) return null;
+        return writeSpan(span, output, bytes);
       },
     };
   }

@@ -21,7 +21,7 @@ export interface RpcSettings {
    * bytes again of answers that were not read; answers beyond it are dropped.
    */
   readonly inflightBytesMax: number;
-  /** Requests of one stream that may be unanswered; beyond it the stream is not read. */
+  /** Requests of one stream that may be unanswered; beyond it further ones are refused. */
   readonly streamRequestsMax: number;
   /** Answers of one stream that its reader has not taken; beyond it the stream is not read. */
   readonly streamUnreadBytesMax: number;
@@ -50,7 +50,7 @@ export const DEFAULT_RPC_SETTINGS: RpcSettings = {
   tls: null,
   messageBytesMax: MESSAGE_BYTES_LIMIT,
   inflightBytesMax: 2 ** 30,
-  streamRequestsMax: 4096,
+  streamRequestsMax: 16_384,
   streamUnreadBytesMax: 32 * 2 ** 20,
   connectionCallsMax: 16_384,
   keepaliveTimeMs: 60_000,

@@ -2,7 +2,7 @@
 import { status } from "@grpc/grpc-js";
 import type { StreamAnswer } from "./eager-writes.ts";
 import { errorParameters, RpcError } from "./errors.ts";
-import type { CallContext, Responder, Ticket } from "./inference-gateway.ts";
+import { type CallContext, RETRY_AFTER_MS, type Responder, type Ticket } from "./inference-gateway.ts";
 import type { WireResponse } from "./messages.ts";
 import { type CallFacts, callContext, type TransportParts } from "./unary.ts";
 import type { UnreadAnswers } from "./unread-answers.ts";
@@ -102,6 +102,7 @@ class InferenceStream {
     let ticket: Ticket | null = null;
     const responder: Responder = {
       cancels: (id) => this.#cancel(id),
+      refusal: () => this.#refusal(),
       answered: (message) => {
         if (ticket !== null) this.#tickets.delete(ticket);
         this.#write({ infer_response: message }, true);
@@ -114,6 +115,18 @@ class InferenceStream {
     ticket = this.#parts.gateway.submit(bytes, this.#context, responder);
     if (ticket !== null) this.#tickets.add(ticket);
     this.#adjustReading();
+  }
+
+  /** A stream that is full goes on being read, or the cancellations that would make room would not be. */
+  #refusal(): RpcError | null {
+    const { streamRequestsMax } = this.#limits;
+    if (this.#tickets.size < streamRequestsMax) return null;
+    return new RpcError(
+      "RESOURCE_EXHAUSTED",
+      "stream_requests",
+      `${streamRequestsMax} requests of this stream are unanswered, which is the most it may have: wait for answers, or open another stream`,
+      RETRY_AFTER_MS,
+    );
   }
 
   #cancel(id: string): void {
@@ -147,10 +160,9 @@ class InferenceStream {
     this.#endWhenDone();
   }
 
-  /** A caller that does not take its answers, or has too many requests under way, is not read from. */
+  /** A caller that does not take its answers is not read from. */
   #adjustReading(): void {
-    const full =
-      this.#tickets.size >= this.#limits.streamRequestsMax || this.#unreadBytes > this.#limits.streamUnreadBytesMax;
+    const full = this.#unreadBytes > this.#limits.streamUnreadBytesMax;
     if (full === this.#paused) return;
     this.#paused = full;
     if (full) this.#call.pause();

@@ -260,10 +260,14 @@ export class FakeDaemon {
     this.streams.add(stream);
     this.streamsOpened++;
     stream.on("data", (request: ModelInferRequest__Output) => this.#onStream(stream, request));
-    stream.on("error", () => this.streams.delete(stream));
-    stream.on("cancelled", () => this.streams.delete(stream));
-    stream.on("end", () => {
+    const gone = (): void => {
       this.streams.delete(stream);
+      this.#happened();
+    };
+    stream.on("error", gone);
+    stream.on("cancelled", gone);
+    stream.on("end", () => {
+      gone();
       stream.end();
     });
     this.#happened();

@@ -22,6 +22,8 @@ export function placeOf(parameters: Parameters): Place | null {
 
 export class RegionGone extends Error {}
 
+export class UnknownOutput extends Error {}
+
 export class FakeRegions {
   /** Names of all that were ever registered, and of those that were unregistered. */
   readonly registered: string[] = [];
@@ -74,18 +76,37 @@ export class FakeRegions {
     });
   }
 
-  /** An answer whose outputs are the request's inputs, those in shared memory that the request has a place for there. */
-  echo(request: ModelInferRequest__Output): ModelInferResponse {
+  /**
+   * An answer whose outputs are the request's inputs, under other names where `rename` says so, those in shared memory that the request
+   * has a place for there. Throws UnknownOutput.
+   */
+  echo(
+    request: ModelInferRequest__Output,
+    version = "1",
+    rename: (input: string) => string = (input) => input,
+  ): ModelInferResponse {
     const raws: Buffer[] = [];
     const inputs = this.inputs(request);
-    const outputs = request.inputs.map(({ name, datatype, shape }, index) => {
-      const asked = request.outputs.find((output) => output.name === name);
-      const place = asked === undefined ? null : placeOf(asked.parameters);
-      raws.push(place === null ? inputs[index]! : Buffer.alloc(0));
-      if (place === null) return { name, datatype, shape };
-      writeSync(this.#fdOf(place.region), inputs[index]!, 0, inputs[index]!.length, place.offset);
-      return { name, datatype, shape, parameters: asked!.parameters };
+    const all = request.inputs.map(({ name, datatype, shape }, index) => {
+      return { output: { name: rename(name), datatype, shape }, bytes: inputs[index]! };
     });
-    return { model_name: request.model_name, model_version: "1", id: request.id, outputs, raw_output_contents: raws };
+    const chosen = request.outputs.length > 0 && !request.parameters.slackline_all_outputs?.bool_param;
+    for (const { name } of chosen ? request.outputs : []) {
+      if (!all.some(({ output }) => output.name === name))
+        throw new UnknownOutput(`unexpected inference output '${name}'`);
+    }
+    const answered = all.filter(({ output }) => !chosen || request.outputs.some(({ name }) => name === output.name));
+    const outputs = answered.map(({ output, bytes }) => {
+      const asked = request.outputs.find(({ name }) => name === output.name);
+      const place = asked === undefined ? null : placeOf(asked.parameters);
+      const fits = place !== null && place.bytes >= bytes.length;
+      raws.push(fits ? Buffer.alloc(0) : bytes);
+      if (!fits) return output;
+      writeSync(this.#fdOf(place.region), bytes, 0, bytes.length, place.offset);
+      const parameters = { ...asked!.parameters, shared_memory_byte_size: { int64_param: bytes.length } };
+      return { ...output, parameters };
+    });
+    const { model_name, id } = request;
+    return { model_name, model_version: version, id, outputs, raw_output_contents: raws };
   }
 }

@@ -73,7 +73,17 @@ describe("what a client asks besides inference", () => {
     await assert.rejects(client.waitForReady({ timeoutMs: 50 }), /the server is not ready after 50 ms/);
     daemon.ready = true;
     await waiting;
-    await assert.rejects(client.waitForReady({ timeoutMs: 50, models: ["nonesuch"] }), /model 'nonesuch' is not ready/);
+    await assert.rejects(
+      client.waitForReady({ timeoutMs: 50, models: ["nonesuch"] }),
+      /model 'nonesuch' is not ready after 50 ms: the server has no model of that name, but 'digits'/,
+    );
+  });
+
+  it("refuses a URL as target, and says what a target is", () => {
+    assert.throws(
+      () => new SlacklineClient({ target: "http://localhost:8001" }),
+      /target "http:\/\/localhost:8001" is a URL; a target is HOST:PORT/,
+    );
   });
 
   it("says why no server is reached", async () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, it } from "node:test";
+import { afterEach, describe, it, type TestContext } from "node:test";
 import {
+  type InferOptions,
   type InferResult,
   SlacklineClient,
   type SlacklineClientOptions,
@@ -261,6 +262,53 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal((await failure(client.infer("m", int(5)))).reason, "not_ready");
     });
 
+    it("loses no request without a deadline, however often the daemon dies that has it", async (t) => {
+      let daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport });
+      const answer = client.infer("m", int(7)).then(intOf);
+      const { now } = performance;
+      let laterMs = 0;
+      t.mock.method(performance, "now", () => now.call(performance) + laterMs);
+      for (let deaths = 0; deaths < 3; deaths++) {
+        await daemon.until(() => daemon.held === 1);
+        // An hour in the daemon's queue.
+        laterMs += 3_600_000;
+        daemon.kill();
+        daemon = await startDaemon({ port: daemon.port, behave: () => ({ type: "hold" }) });
+      }
+      await daemon.until(() => daemon.held === 1);
+      daemon.release();
+      assert.equal(await answer, 7);
+    });
+
+    it("gives up a request without a deadline that no daemon keeps", async (t) => {
+      let laterMs = 0;
+      const { now } = performance;
+      t.mock.method(performance, "now", () => now.call(performance) + laterMs);
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport, connectTimeoutMs: 2_000 });
+      daemon.behave = () => {
+        laterMs += 500;
+        return { type: "break", code: "UNAVAILABLE" };
+      };
+      assert.equal((await failure(client.infer("m", int(1)))).code, "UNAVAILABLE");
+    });
+
+    it("gives a request another chance after a lane was lost, whatever it lost before", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      let attempts = 0;
+      daemon.behave = () => {
+        attempts++;
+        if (attempts === 1) return { type: "break", code: "UNAVAILABLE" };
+        if (attempts === 2)
+          return { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" };
+        return { type: "echo" };
+      };
+      assert.equal(intOf(await client.infer("m", int(8))), 8);
+      assert.equal(attempts, 3);
+    });
+
     it("takes deadlines of any length", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport });
@@ -410,6 +458,92 @@ describe("streams", { timeout: 60_000 }, () => {
     assert.equal(daemon.arrivals.length, 20);
   });
 
+  describe("that are full", () => {
+    /** A client with one stream and 3,000 requests of a kind, of which some wait; the daemon answers none. */
+    async function filled(options: InferOptions) {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, streams: 1, connectTimeoutMs: 20 });
+      await client.waitForReady();
+      await connected(client, daemon);
+      const many = Array.from({ length: 3_000 }, (_, i) => client.infer("m", int(i), options).then(intOf));
+      await daemon.until(() => daemon.held > 1_000);
+      return { daemon, client, many };
+    }
+
+    /** Once a request has been answered, the stream is open. */
+    async function connected(client: SlacklineClient, daemon: FakeDaemon): Promise<void> {
+      const first = client.infer("first", int(0), { deadlineMs: 60_000 });
+      await daemon.until(() => daemon.held === 1);
+      daemon.release();
+      await first;
+    }
+
+    /** Requests of a model that have reached the daemon. */
+    const arrived = (daemon: FakeDaemon, model = "m"): number =>
+      daemon.arrivals.filter(({ request }) => request.model_name === model).length;
+
+    it("of background work still take the rest, and of what has no deadline what has one", async () => {
+      const { daemon, client, many } = await filled({ bestEffort: true });
+      const plain = client.infer("plain", int(1)).then(intOf);
+      await daemon.until(() => arrived(daemon, "plain") === 1);
+      assert.equal(arrived(daemon), 1_024);
+      const more = Array.from({ length: 3_000 }, (_, i) => client.infer("more", int(i)).then(intOf));
+      await daemon.until(() => arrived(daemon, "more") > 1_000);
+      const urgent = client.infer("urgent", int(2), { deadlineMs: 60_000 }).then(intOf);
+      await daemon.until(() => arrived(daemon, "urgent") === 1);
+      assert.equal(arrived(daemon) + arrived(daemon, "plain") + arrived(daemon, "more"), 2_048);
+
+      // Whatever room there is goes to the more urgent.
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      assert.deepEqual(await Promise.all([plain, urgent]), [1, 2]);
+      const all = Array.from({ length: 3_000 }, (_, i) => i);
+      assert.deepEqual(await Promise.all(more), all);
+      assert.deepEqual(await Promise.all(many), all);
+      const order = daemon.arrivals.slice(2_050).map(({ request }) => request.model_name);
+      assert.ok(order.lastIndexOf("more") < order.indexOf("m"), "background work went before the rest");
+    });
+
+    it("let what waits be aborted, and cancel what the daemon has", async () => {
+      const controller = new AbortController();
+      const { daemon, client, many } = await filled({ bestEffort: true, signal: controller.signal });
+      const ends = Promise.all(many.map(failure));
+      controller.abort();
+      for (const { code } of await ends) assert.equal(code, "CANCELLED");
+      await daemon.until(() => daemon.cancelled.length === 1_024);
+      const after = client.infer("after", int(3), { bestEffort: true }).then(intOf);
+      await daemon.until(() => arrived(daemon, "after") === 1);
+      daemon.release();
+      assert.equal(await after, 3);
+      assert.equal(arrived(daemon), 1_024, "none was sent in place of an aborted one");
+    });
+
+    it("let what waits run into its deadline", async () => {
+      const { daemon, client, many } = await filled({ bestEffort: true });
+      const late = await failure(client.infer("late", int(4), { bestEffort: true, deadlineMs: 20 }));
+      assert.deepEqual([late.code, late.reason], ["DEADLINE_EXCEEDED", "client_queue"]);
+      assert.equal(arrived(daemon, "late"), 0);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      await Promise.all(many);
+    });
+
+    it("limit how many wait, each kind for itself", async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, streams: 1, queueMax: 10 });
+      await connected(client, daemon);
+      const many = Array.from({ length: 1_034 }, (_, i) => client.infer("m", int(i), { bestEffort: true }));
+      const refused = await failure(client.infer("m", int(0), { bestEffort: true }));
+      assert.deepEqual([refused.code, refused.reason], ["RESOURCE_EXHAUSTED", "client_queue"]);
+      const urgent = client.infer("urgent", int(2), { deadlineMs: 60_000 }).then(intOf);
+      await daemon.until(() => arrived(daemon, "urgent") === 1);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.release();
+      assert.equal(await urgent, 2);
+      await Promise.all(many);
+    });
+  });
+
   it("that the server stops reading hold up nobody else", async () => {
     const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
     const client = connect({ target: daemon.target, streams: 2 });
@@ -464,6 +598,59 @@ describe("streams", { timeout: 60_000 }, () => {
     const expected = Array.from({ length: count }, (_, i) => i);
     assert.deepEqual(await Promise.all(good), expected);
     assert.deepEqual(await Promise.all(more), expected);
+  });
+
+  describe("that are replaced, since their name may have new addresses,", () => {
+    /** A client whose one stream can be made to age, and has one request outstanding. */
+    async function replaced(t: TestContext) {
+      const age: (() => void)[] = [];
+      const { setTimeout } = globalThis;
+      t.mock.method(globalThis, "setTimeout", (fn: () => void, ms: number, ...rest: []) => {
+        if (ms === 5 * 60_000) age.push(fn);
+        return setTimeout(fn, ms, ...rest);
+      });
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: `dns:///${daemon.target}`, streams: 1 });
+      const controller = new AbortController();
+      const outstanding = client.infer("m", int(1), { signal: controller.signal });
+      await daemon.until(() => daemon.held === 1);
+      age[0]!();
+      await daemon.until(() => daemon.streamsOpened === 2);
+      return { daemon, client, outstanding, abort: () => controller.abort() };
+    }
+
+    it("end when their last request is answered", async (t) => {
+      const { daemon, outstanding } = await replaced(t);
+      assert.equal(daemon.streams.size, 2);
+      daemon.release();
+      assert.equal(intOf(await outstanding), 1);
+      await daemon.until(() => daemon.streams.size === 1);
+    });
+
+    it("end when their last request is given up", async (t) => {
+      const { daemon, outstanding, abort } = await replaced(t);
+      abort();
+      assert.equal((await failure(outstanding)).reason, "aborted");
+      await daemon.until(() => daemon.streams.size === 1);
+      assert.equal(daemon.cancelled.length, 1);
+    });
+
+    it("are not opened again when they break", async (t) => {
+      const { daemon, client, outstanding } = await replaced(t);
+      daemon.behave = () => ({ type: "echo" });
+      daemon.kill();
+      const again = await startDaemon({ port: daemon.port });
+      assert.equal(intOf(await outstanding), 1);
+      assert.equal(intOf(await client.infer("m", int(2))), 2);
+      assert.equal(again.streamsOpened, 1);
+    });
+
+    it("are closed with the client", async (t) => {
+      const { daemon, client, outstanding } = await replaced(t);
+      client.close();
+      assert.equal((await failure(outstanding)).reason, "closed");
+      await daemon.until(() => daemon.streams.size === 0);
+    });
   });
 
   it("give way to unary calls where the server has none", async () => {

@@ -6,7 +6,9 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type InferInputs, SlacklineClient, type Tensor, tensor } from "slackline-client";
+import { Graph } from "../../models/onnx/graph.ts";
 import { identity } from "../../models/onnx/tiny.ts";
+import { writeModel } from "../../models/onnx/write-model.ts";
 import { boulderFiles, roll } from "../support/boulder.ts";
 import { type LiveDaemon, startLiveDaemon, temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
 import { openObjects } from "../support/open-objects.ts";
@@ -192,6 +194,41 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
       client.close();
       await first.stop();
       await second?.stop();
+    }
+  });
+
+  test("a model's next version is answered with all its outputs, whatever the one before it had", async () => {
+    const models = temporaryFolder();
+    const write = (version: number, outputs: readonly string[]) => {
+      const graph = new Graph("copies");
+      graph.input("x", "FP32", ["batch", WIDTH]);
+      for (const output of outputs) {
+        graph.output(output, "FP32", ["batch", WIDTH]);
+        graph.node("Identity", ["x"], {}, output);
+      }
+      const config = "max_batch_size: 2\nbuckets: [2]\nslo_ms: 60000\nthreads: 1\n";
+      writeModelFiles(models.dir, "m", { [`${version}/model.onnx`]: writeModel(graph), "config.yaml": config });
+    };
+    write(1, ["y"]);
+    const explicit = await startLiveDaemon(models.dir, ["--model-control", "explicit", "--load-models", "m"]);
+    const x = INPUTS.FP32!;
+    try {
+      await warm(explicit.client, "m", { x });
+      for (const [version, outputs] of [
+        [2, ["y", "extra"]],
+        [3, ["renamed"]],
+      ] as const) {
+        write(version, outputs);
+        await explicit.client.loadModel("m");
+        for (let time = 0; time < 3; time++) {
+          const answer = await explicit.client.infer("m", { x });
+          assert.equal(answer.version, String(version));
+          assert.deepEqual(answer.outputs, Object.fromEntries(outputs.map((output) => [output, x])));
+        }
+      }
+    } finally {
+      await explicit.stop();
+      models.remove();
     }
   });
 

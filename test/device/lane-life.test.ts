@@ -272,8 +272,8 @@ describe("life of a lane", () => {
       assert.deepEqual(Object.keys(profiles), ["x:64", "x:1024"]);
       assert.equal(rig.lane.profilesFor(version.key, "x:64"), null);
       const announced = rig.lane.profilesFor(version.key, "x:2048")!;
-      assert.deepEqual(Object.keys(announced).sort(), ["x:1024", "x:2048", "x:64"]);
-      // Profiles that were there stay the same objects, so that a receiver can tell what is new.
+      assert.deepEqual(Object.keys(announced).sort(), ["*", "x:1024", "x:2048", "x:64"]);
+      // Profiles that were there stay as they are, so that a receiver can tell what is new.
       assert.equal(announced["x:64"], profiles["x:64"]);
       assert.equal(announced["x:2048"]![0]!.us, 2 * profiles["x:1024"]![0]!.us);
       assert.equal(rig.lane.profilesFor(version.key, "x:2048"), null);

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { tensor } from "slackline-client";
-import { addOne, identity } from "../../models/onnx/tiny.ts";
+import { addOne, identity, slow } from "../../models/onnx/tiny.ts";
 import { unknownOperator } from "../support/broken-model.ts";
-import { type LiveDaemon, startLiveDaemon, temporaryFolder, writeModelFiles } from "../support/live-daemon.ts";
+import { type LiveDaemon, startLiveDaemon, temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
 import { startTraffic } from "../support/traffic.ts";
 
 describe("explicit", () => {
@@ -41,6 +41,24 @@ describe("explicit", () => {
       ],
     );
     await assert.rejects(live.client.infer("b", { x }, { retry: false }), { code: "UNAVAILABLE" });
+  });
+
+  test("a request that comes while its model is loaded is answered once it is", async () => {
+    const config = "buckets: [1024]\nslo_ms: 60000\nthreads: 1\n";
+    writeModelFiles(repository.dir, "long", {
+      "1/model.onnx": slow({ layers: 100, width: 256 }),
+      "config.yaml": config,
+    });
+    const loaded = live.client.loadModel("long");
+    await until("it is being loaded", async () =>
+      (await live.client.repositoryIndex()).some(({ name, state }) => name === "long" && state === "LOADING"),
+    );
+    const wide = tensor.float32([1, 256], new Float32Array(256));
+    const answer = await live.client.infer("long", { x: wide }, { deadlineMs: 60_000 });
+    assert.equal(answer.version, "1");
+    await loaded;
+    await live.client.unloadModel("long");
+    await assert.rejects(live.client.infer("long", { x: wide }, { deadlineMs: 60_000 }), { reason: "not_ready" });
   });
 
   test("loading and unloading others disturbs no request", async () => {

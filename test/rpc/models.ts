@@ -99,9 +99,11 @@ export class FakeCatalog implements ModelCatalog {
 
   find(name: string, version: string): ModelLookup {
     if (this.failure !== null) throw this.failure;
-    if (name === "broken") return { type: "not-ready", reason: "its file can't be read", version: null };
+    if (name === "broken")
+      return { type: "not-ready", reason: "its file can't be read", passing: false, version: null };
     if (name === "loading") {
-      return { type: "not-ready", reason: "warming up", version: model("loading", [spec("x", "FP32", [-1, 4])]) };
+      const version = model("loading", [spec("x", "FP32", [-1, 4])]);
+      return { type: "not-ready", reason: "warming up", passing: true, version };
     }
     const found = this.models.findLast(
       (entry) => entry.name === name && (version === "" || String(entry.version) === version),

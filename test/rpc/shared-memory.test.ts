@@ -123,6 +123,29 @@ describe("system shared memory", () => {
     assert.deepEqual(response.raw_output_contents, [Buffer.alloc(0), Buffer.alloc(8, 2)]);
   });
 
+  it("answers all outputs where those named are only places, for such as exist and fit", async () => {
+    await register("r", 64);
+    const inputs = [
+      { name: "a", datatype: "FP32", shape: [1, 2] },
+      { name: "b", datatype: "INT64", shape: [1, 1] },
+    ];
+    const answer = async (outputs: NonNullable<ModelInferRequest["outputs"]>) => {
+      const parameters = { slackline_all_outputs: { bool_param: true } };
+      const raw_input_contents = [Buffer.alloc(8, 1), Buffer.alloc(8, 2)];
+      const request = { model_name: "pair", parameters, inputs, outputs, raw_input_contents };
+      const { outputs: answered_, raw_output_contents } = answered(await infer(harness.client, request));
+      assert.deepEqual(
+        answered_.map(({ name }) => name),
+        ["out_a", "out_b"],
+      );
+      return raw_output_contents;
+    };
+    const [a, b, none] = [Buffer.alloc(8, 1), Buffer.alloc(8, 2), Buffer.alloc(0)];
+    assert.deepEqual(await answer([{ name: "out_a", parameters: region("r", 8) }]), [none, b], "one has a place");
+    assert.deepEqual(await answer([{ name: "gone", parameters: region("r", 8) }]), [a, b], "there is no such output");
+    assert.deepEqual(await answer([{ name: "out_b", parameters: region("r", 4) }]), [a, b], "it does not fit");
+  });
+
   it("tells callers of this host from others", () => {
     assert.ok(isLoopback("127.0.0.1:5000") && isLoopback("[::1]:5000") && isLoopback("::1:5000"));
     assert.ok(isLoopback("::ffff:127.0.0.1:5000"));

@@ -131,20 +131,29 @@ describe("inference on a stream", () => {
     assert.deepEqual(harness.server.load(), { requests: 0, streams: 0, bytes: 0 });
   });
 
-  it("is not read beyond its limit of unanswered requests, and goes on when answers have gone out", async () => {
-    const { call, responses, inference } = await open({ streamRequestsMax: 5 });
+  it("refuses requests beyond its limit of unanswered ones, and still takes cancellations", async () => {
+    const { call, responses, inference } = await open({ streamRequestsMax: 3 });
     inference.immediate = false;
-    const total = 100;
-    for (let i = 0; i < total; i++) call.write(vectorRequest({ id: String(i) }));
-    const seen = new Set<string | undefined>();
-    for (let i = 0; i < total; i++) {
-      await inference.until(() => inference.held.size > 0);
-      assert.ok(inference.held.size <= 5, `${inference.held.size} requests are under way`);
-      inference.end(inference.held.keys().next().value!);
-      seen.add(idOf(await next(responses)));
-    }
-    assert.equal(seen.size, total);
+    for (const id of ["a", "b", "c", "d"]) call.write(vectorRequest({ id }));
+    const refused = await next(responses);
+    assert.equal(idOf(refused), "d");
+    assert.match(refused.error_message, /^3 requests of this stream are unanswered, which is the most it may have/);
+    assert.equal(parameter(refused, "slackline_code"), "RESOURCE_EXHAUSTED");
+    assert.equal(parameter(refused, "slackline_cause"), "stream_requests");
+    assert.equal(parameter(refused, "slackline_retry_after_ms"), "20");
+    assert.deepEqual(harness.refusals, ["- RESOURCE_EXHAUSTED stream_requests"]);
+    assert.equal(inference.received.length, 3);
+
+    call.write({ id: "b", parameters: { slackline_cancel: { bool_param: true } } });
+    const cancelled = await next(responses);
+    assert.equal(idOf(cancelled), "b");
+    assert.equal(parameter(cancelled, "slackline_code"), "CANCELLED");
+    call.write(vectorRequest({ id: "e" }));
+    await inference.until(() => inference.received.length === 4);
+    for (const { id } of inference.received) if (inference.held.has(id)) inference.end(id);
+    for (const id of ["a", "c", "e"]) assert.equal(idOf(await next(responses)), id);
     call.end();
+    assert.equal((await responses.next()).done, true);
   });
 
   it("bounds the memory of a reader that takes nothing, and answers everything once it reads", async () => {

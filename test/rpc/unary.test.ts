@@ -123,6 +123,13 @@ describe("unary inference", () => {
     assert.equal(harness.server.load().bytes, 0);
   });
 
+  it("says when to come back for a model that is being loaded, and not for one that can't be", async () => {
+    const retry = async (model_name: string) =>
+      failed(await infer(harness.client, vectorRequest({ model_name }))).trailers.get("slackline_retry_after_ms");
+    assert.deepEqual(await retry("loading"), ["200"]);
+    assert.deepEqual(await retry("broken"), []);
+  });
+
   it("refuses a message larger than the limit", async () => {
     const request = vectorRequest({ raw_input_contents: [Buffer.alloc(3_000_001)] });
     assert.equal(failed(await infer(harness.client, request)).code, "RESOURCE_EXHAUSTED");

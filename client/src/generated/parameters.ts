@@ -15,6 +15,8 @@ export const REQUEST_PARAMETERS = {
   bestEffort: "best_effort",
   /** bool: the answer carries `TIMING_PARAMETERS`. */
   timings: "slackline_timings",
+  /** bool: all outputs are answered; those that the request names are places in shared memory, for such as exist and fit. */
+  allOutputs: "slackline_all_outputs",
   /** bool, on a stream: cancels the request with this message's id. Nothing answers the message itself. */
   cancel: "slackline_cancel",
 } as const;
@@ -64,7 +66,7 @@ export const SHARED_MEMORY_CAUSE = "shared_memory";
 
 /**
  * Extension of daemons that touch a request's regions until its one answer (to a cancelled one, that it is cancelled) and not after,
- * list no region whose object is unlinked, and let go of those that nobody uses.
+ * list no region whose object is unlinked, let go of those that nobody uses, and know `allOutputs`.
  */
 export const SHARED_MEMORY_EXTENSION = "slackline_shared_memory";
 

@@ -1,7 +1,12 @@
-/** Sizes of models' outputs, where they follow from the number of items: what a daemon's model configuration tells. */
+/**
+ * Sizes of models' outputs, where they follow from the number of items: what a daemon's model configuration tells, for as long as answers
+ * bear it out. A model may change at any time, so all this is no more than an expectation.
+ */
 import { ARRAY_CLASSES, isDatatype } from "../datatypes.ts";
 import type { ModelConfig__Output } from "../generated/inference/ModelConfig.ts";
+import { nowMs } from "../infer-call.ts";
 import type { WireRequest } from "../wire/request.ts";
+import type { WireResponse } from "../wire/response.ts";
 
 export interface OutputSize {
   readonly name: string;
@@ -20,25 +25,35 @@ interface KnownModel {
   readonly outputs: readonly KnownOutput[];
 }
 
+interface Entry {
+  /** Of the model: the one that answered. */
+  readonly version: string;
+  /** null while it is being asked for, and where the daemon could not tell or told wrongly. */
+  known: KnownModel | null;
+  readonly sinceMs: number;
+}
+
 /** Callers choose names, so their number is not ours. */
 const MODELS_MAX = 1_000;
+/** What the daemon could not tell, or told wrongly, is asked for again after this long. */
+const ASK_AGAIN_MS = 60_000;
 
 export type AskConfig = (model: string, version: string) => Promise<ModelConfig__Output | null>;
 
 export class OutputSizes {
   readonly #ask: AskConfig;
-  /** By model and version; null while it is being asked for, and where the daemon could not tell or told wrongly. */
-  readonly #models = new Map<string, KnownModel | null>();
+  /** By model and the version that requests ask for, if any. */
+  readonly #models = new Map<string, Entry>();
 
   constructor(ask: AskConfig) {
     this.#ask = ask;
   }
 
-  /** Every output that the request will be answered with, in order; null where the model is not known. */
+  /** Every output that the request is expected to be answered with; null where the model is not known. */
   of(request: WireRequest): readonly OutputSize[] | null {
     if (this.#models.size === 0) return null;
-    const known = this.#models.get(key(request));
-    if (known == null) return null;
+    const known = this.#models.get(key(request))?.known ?? null;
+    if (known === null) return null;
     const items = known.batched ? request.inputs[0]?.[1].shape[0] : 1;
     if (items === undefined) return null;
     const size = ({ name, itemBytes }: KnownOutput): OutputSize => ({
@@ -51,29 +66,56 @@ export class OutputSizes {
     );
   }
 
-  /** Asks for a model's sizes, once. */
-  learn(request: WireRequest): void {
+  /** Forgets what an answer contradicts. */
+  check(request: WireRequest, response: WireResponse): void {
+    const entry = this.#models.get(key(request));
+    if (entry === undefined) return;
+    if (entry.version !== response.version) this.#models.delete(key(request));
+    else if (!this.#expected(request, response)) this.distrust(request);
+  }
+
+  /** Asks for the sizes of the version that answered, unless they are known or were asked for a moment ago. */
+  learn(request: WireRequest, version: string): void {
     const name = key(request);
-    if (this.#models.has(name)) return;
+    const before = this.#models.get(name);
+    if (before !== undefined && (before.known !== null || nowMs() - before.sinceMs < ASK_AGAIN_MS)) return;
     if (this.#models.size >= MODELS_MAX) this.#models.clear();
-    this.#models.set(name, null);
-    this.#ask(request.model, request.version).then(
+    const entry = unknown(version);
+    this.#models.set(name, entry);
+    this.#ask(request.model, version).then(
       (config) => {
-        if (config !== null && this.#models.has(name)) this.#models.set(name, knownModel(config));
+        if (config !== null) entry.known = knownModel(config);
       },
       () => {},
     );
   }
 
   /** What was known of the model did not hold. */
-  forbid(request: WireRequest): void {
-    if (this.#models.has(key(request))) this.#models.set(key(request), null);
+  distrust(request: WireRequest): void {
+    const entry = this.#models.get(key(request));
+    if (entry !== undefined) this.#models.set(key(request), unknown(entry.version));
+  }
+
+  #expected(request: WireRequest, { outputs }: WireResponse): boolean {
+    const expected = this.of(request);
+    if (expected === null) return true;
+    // Of outputs that were chosen there are no others: the daemon sees to that.
+    if (request.outputs.length === 0 && Object.keys(outputs).length !== expected.length) return false;
+    return expected.every(({ name, bytes }) => {
+      const output = outputs[name];
+      if (output === undefined) return false;
+      return bytes === null || (output.datatype !== "BYTES" && output.data.byteLength === bytes);
+    });
   }
 
   /** For another daemon, whose models may be others. */
   clear(): void {
     this.#models.clear();
   }
+}
+
+function unknown(version: string): Entry {
+  return { version, known: null, sinceMs: nowMs() };
 }
 
 function key({ model, version }: WireRequest): string {

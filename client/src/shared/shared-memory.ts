@@ -100,11 +100,12 @@ export class SharedMemory implements LeaseSource {
     return null;
   }
 
-  answered(request: WireRequest, { outputs }: WireResponse): void {
-    for (const name in outputs) {
-      const { datatype, data } = outputs[name]!;
+  answered(request: WireRequest, response: WireResponse): void {
+    this.#outputs.check(request, response);
+    for (const name in response.outputs) {
+      const { datatype, data } = response.outputs[name]!;
       if (datatype !== "BYTES" && isLarge(data.byteLength)) {
-        this.#outputs.learn(request);
+        this.#outputs.learn(request, response.version);
         return;
       }
     }
@@ -149,7 +150,7 @@ export class SharedMemory implements LeaseSource {
       },
       release: give,
       refused: (why) => {
-        this.#outputs.forbid(request);
+        this.#outputs.distrust(request);
         if (!segment.retired) {
           if (nowMs() - segment.madeMs > LASTING_MS) this.#refusals = 0;
           this.#refused(why);
@@ -283,7 +284,10 @@ function placesIn(
     return { region, offset: at, bytes };
   };
   const inputs = request.inputs.map(([, tensor]) => place(inputBytes(tensor)));
-  if (outputs === null) return { inputs, outputs: null };
-  const placed = outputs.map((output) => ({ name: output.name, place: place(outputBytes(output)) }));
-  return { inputs, outputs: placed.some((output) => output.place !== null) ? placed : null };
+  const placed = new Map<string, SharedPlace>();
+  for (const output of outputs ?? []) {
+    const at = place(outputBytes(output));
+    if (at !== null) placed.set(output.name, at);
+  }
+  return { inputs, outputs: placed };
 }

@@ -1,6 +1,6 @@
 /** Encodes ModelInferRequest. */
 import type { Datatype } from "../datatypes.ts";
-import { SHARED_MEMORY_PARAMETERS } from "../generated/parameters.ts";
+import { REQUEST_PARAMETERS, SHARED_MEMORY_PARAMETERS } from "../generated/parameters.ts";
 import type { Tensor } from "../tensor.ts";
 import { takeBuffer } from "./buffer-pool.ts";
 import { LENGTH, putVarint, VARINT, varintBytes, Writer } from "./writer.ts";
@@ -33,8 +33,8 @@ export interface SharedPlace {
 export interface SharedPlaces {
   /** In the order of the request's inputs. */
   readonly inputs: readonly (SharedPlace | null)[];
-  /** Every output that is wanted, where any of them is to be in a region. */
-  readonly outputs: readonly { readonly name: string; readonly place: SharedPlace | null }[] | null;
+  /** By the names of outputs that are expected. Where the request names none, all are answered, and those that fit are put there. */
+  readonly outputs: ReadonlyMap<string, SharedPlace>;
 }
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -158,11 +158,13 @@ export function encodeInferRequest(
   head.string(3, id);
   for (const parameter of request.parameters) writeParameter(parameter);
   for (const parameter of extra) writeParameter(parameter);
+  const allOutputs = shared !== null && shared.outputs.size > 0 && request.outputs.length === 0;
+  if (allOutputs) writeParameter({ name: REQUEST_PARAMETERS.allOutputs, value: true });
   const placeOf = (index: number): SharedPlace | null => shared?.inputs[index] ?? null;
   let index = 0;
   for (const [name, { datatype, shape }] of request.inputs) writeInput(name, datatype, shape, placeOf(index++));
-  if (shared?.outputs != null) for (const { name, place } of shared.outputs) writeOutput(name, place);
-  else for (const name of request.outputs) writeOutput(name, null);
+  if (allOutputs) for (const [name, place] of shared.outputs) writeOutput(name, place);
+  else for (const name of request.outputs) writeOutput(name, shared?.outputs.get(name) ?? null);
 
   const inMessage = shared === null ? request.inputs : request.inputs.filter((_, at) => placeOf(at) === null);
   let size = head.length;

@@ -10,11 +10,13 @@ export interface RequestParameters {
   readonly bestEffort: boolean | null;
   /** Whether the answer is to tell where its time went. */
   readonly timings: boolean;
+  /** Whether the outputs that the request names are no choice of outputs, but places for some of them. */
+  readonly allOutputs: boolean;
   /** Not a request: cancels the one with the same id on the same stream. */
   readonly cancel: boolean;
 }
 
-const NONE: RequestParameters = { withinUs: null, bestEffort: null, timings: false, cancel: false };
+const NONE: RequestParameters = { withinUs: null, bestEffort: null, timings: false, allOutputs: false, cancel: false };
 
 const UNSET: ReadParameter = {};
 
@@ -31,6 +33,7 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
   let withinUs: number | null = null;
   let bestEffort: boolean | null = null;
   let timings = false;
+  let allOutputs = false;
   let cancel = false;
   for (const name of names) {
     const parameter = parameters[name] ?? UNSET;
@@ -51,6 +54,9 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
       case REQUEST_PARAMETERS.timings:
         timings = flag(name, parameter);
         break;
+      case REQUEST_PARAMETERS.allOutputs:
+        allOutputs = flag(name, parameter);
+        break;
       case REQUEST_PARAMETERS.cancel:
         cancel = flag(name, parameter);
         break;
@@ -63,7 +69,7 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
         break;
     }
   }
-  return { withinUs, bestEffort, timings, cancel };
+  return { withinUs, bestEffort, timings, allOutputs, cancel };
 }
 
 function least(a: number | null, b: number | null): number | null {

@@ -49,12 +49,16 @@ export interface DecodedRequest {
 
 const ONE_SHAPE: BucketedShape = { shape: "", padding: null };
 
-/** Validates a request against its model. Tensor bytes are views on the message, or stay in shared memory. Throws `RpcError`. */
+/**
+ * Validates a request against its model. Tensor bytes are views on the message, or stay in shared memory. With `allOutputs` the outputs
+ * that it names choose none. Throws `RpcError`.
+ */
 export function decodeRequest(
   plan: ModelPlan,
   request: ReadRequest,
   shared: SharedInputs,
   memory: RequestMemory,
+  allOutputs = false,
 ): DecodedRequest {
   const ordered = orderInputs(plan, request.inputs);
   const shapes = ordered.map((input, index) => checkInput(plan, index, input));
@@ -73,7 +77,7 @@ export function decodeRequest(
     shape,
     padding,
     inputs,
-    outputs: requestedOutputs(plan, request.outputs),
+    outputs: allOutputs ? null : requestedOutputs(plan, request.outputs),
   };
 }
 
