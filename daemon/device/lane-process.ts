@@ -350,9 +350,12 @@ export class LaneProcess {
       known,
       profileBudgetMs: this.#profileBudgetMs,
     });
+    const host = this.#host;
     const { channel, warmed } = await this.#loadOn(request, version);
     const fromCache = known !== null && Object.keys(warmed.profiles).every((shape) => shape in known.profiles);
     if (!fromCache) await this.#remember(identity, warmed);
+    // It is not among the models that a restart loads again yet.
+    if (this.#host !== host) throw new CrashedBeside("crashed", `lane ${this.lane} was lost when it had loaded`);
     const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,

@@ -3,6 +3,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, it } from "node:test";
 import { LoadError } from "../../daemon/device/load-error.ts";
+import { ProfileCache } from "../../daemon/device/profile-cache.ts";
 import type { AcceptedRequest } from "../../daemon/engine/ports.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
 import { addOne, doublesRows, dynamicDims, scalarOutput, slow } from "../../models/onnx/tiny.ts";
@@ -69,6 +70,22 @@ describe("life of a lane", () => {
       }
       const told = rig.happened.filter(([kind, text]) => kind === "info" && text.includes("is back"));
       for (const [, text] of told) assert.match(text, /^lane lane0 is back after [\d.]+ s: 2 models are loaded again$/);
+    });
+  });
+
+  it("loads a model again where the process died before its profiles were kept", {
+    skip: !SHARES_MEMORY,
+  }, async (t) => {
+    await withLane({ cacheFolder: "/nowhere" }, async (rig) => {
+      const version = await rig.version(addOne(), { name: "unlucky" });
+      const write = t.mock.method(ProfileCache.prototype, "write", async () => {
+        if (write.mock.callCount() > 0) return;
+        process.kill(rig.lane.pid!, "SIGKILL");
+        await rig.until("lost");
+      });
+      await rig.lane.load(version);
+      assert.equal(rig.lane.restarts, 1);
+      await serves(rig, version);
     });
   });
 
