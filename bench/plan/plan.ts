@@ -50,7 +50,7 @@ export interface Plan {
 /** Rates are not grown further than by this factor: there is room enough, and simulating more takes ever longer. */
 const HEADROOM_MAX = 100;
 /** About as many requests a run of the search may have. At 99 % their share on time is then known to within 0.1 points. */
-const RUN_REQUESTS_MAX = 100_000;
+const RUN_REQUESTS_MAX = 30_000;
 /** Measured windows of the search last at least so many of the longest SLOs: queues need time to grow. */
 const WINDOW_SLOS_MIN = 10;
 /** Above the headroom by this factor it shows which model gives way. */
