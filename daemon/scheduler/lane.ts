@@ -17,6 +17,8 @@ export interface StartedBatch {
   readonly plan: BatchPlan;
   readonly requests: readonly QueuedRequest[];
   readonly predictedUs: number;
+  /** How far executions like it have been from what was predicted, on average. */
+  readonly deviationUs: number;
 }
 
 /** An execution on a lane. */

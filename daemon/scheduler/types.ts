@@ -184,8 +184,8 @@ export interface SchedulerOptions {
   readonly gatherUs: number;
   /**
    * Longest time from the end of an execution on a device until a batch that is started when the end is known executes there;
-   * how long it really is is learnt. The next batch may start that long before the predicted end, behind the one that
-   * executes, so that the device does not wait for it; 0: only when the lane is free.
+   * how long it really is is learnt. The next batch may start that long before the predicted end, and as much earlier as predictions
+   * are off, behind the one that executes, so that the device does not wait for it; 0: only when the lane is free.
    */
   readonly handoverUs: number;
 }

@@ -126,3 +126,28 @@ test("how long an idle device waits is learnt, and the next batch starts no earl
   world.runUntil(startUs + 30_000);
   assert.equal(next.startUs, startUs + 10_200);
 });
+
+test("where executions are often shorter than predicted, the next batch starts as much earlier", () => {
+  let short = false;
+  const world = new World({
+    handoverUs: 1000,
+    durationUs: (plan) => {
+      short = !short;
+      return plan.steps[0]!.predictedUs * (short ? 0.8 : 1.2);
+    },
+  });
+  world.lane("gpu");
+  world.model({ model: "m" }, profile);
+  for (let i = 0; i < 200; i++) {
+    world.arrive("m");
+    world.runFor(20_000);
+  }
+  const startUs = world.nowUs;
+  const predictedUs = world.arrive("m").plan!.steps[0]!.predictedUs;
+  const next = world.arrive("m");
+  world.runUntil(startUs + Math.round(0.7 * predictedUs));
+  assert.equal(next.state, "queued");
+  // A fifth before the predicted end, and the hand-over before that: the device was idle.
+  world.runUntil(startUs + Math.round(0.85 * predictedUs));
+  assert.equal(next.state, "executing");
+});
