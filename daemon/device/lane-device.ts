@@ -20,11 +20,13 @@ import { executionLimitMs, type HangLimits, type Timer } from "./hang-limits.ts"
 import type { ThreadChannel } from "./lane-host.ts";
 import { type BatchLayout, endOfInputs, LayoutCache, product } from "./layout.ts";
 import type { FromThread, OutputPlace } from "./messages.ts";
-import { type Slot, SlotPool } from "./slots.ts";
+import { type Slot, type SlotEvents, SlotPool } from "./slots.ts";
 
 type Ended = Extract<FromThread, { type: "done" | "failed" }>;
 
 const NONE: UnreadableRequests = new Map();
+/** What executes, what follows, and what is gathered behind them while the outputs of the batch before are still read. */
+const DEVICE_SLOTS = 3;
 
 interface PlacedModel {
   readonly version: ModelVersion;
@@ -99,10 +101,11 @@ export class LaneDevice implements Device {
     this.kind = kind;
     this.#limits = limits;
     this.#observer = observer;
-    this.#pool = new SlotPool(arena, {
+    const events: SlotEvents = {
       added: (region) => this.#tellAll({ type: "map", region }),
       removed: (region) => this.#tellAll({ type: "unmap", region }),
-    });
+    };
+    this.#pool = new SlotPool(arena, events, kind === "device" ? DEVICE_SLOTS : undefined);
   }
 
   /** The model that is executing, null while idle. */

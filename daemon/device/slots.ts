@@ -1,6 +1,6 @@
 /**
- * The slots of a lane: each holds one batch's inputs and outputs. Two are enough, one executing and one being gathered;
- * a third is made for a moment where a caller still reads the outputs of the batch before.
+ * The slots of a lane: each holds one batch's inputs and outputs. One is executing and the next is gathered; where that waits on the
+ * lane already, the outputs of the batch before are still read while a third is gathered. One more than there are is made for a moment.
  */
 import { type Arena, mapRegion, OutOfArenaMemory, type Region } from "./arena.ts";
 
@@ -18,20 +18,24 @@ export interface SlotEvents {
   removed(region: Region): void;
 }
 
-const SLOTS = 2;
+/** Without a second one nothing could be gathered while a batch executes. */
+const SLOTS_MIN = 2;
 
 export class SlotPool {
   readonly #arena: Arena | null;
   readonly #events: SlotEvents;
+  readonly #wanted: number;
   #capacityBytes = 0;
   #free: Slot[] = [];
   readonly #busy = new Set<Slot>();
   /** Busy slots that will not be used again. */
   readonly #retired = new Set<Slot>();
 
-  constructor(arena: Arena | null, events: SlotEvents) {
+  /** @param wanted how many slots are kept where there is room; at least two */
+  constructor(arena: Arena | null, events: SlotEvents, wanted: number = SLOTS_MIN) {
     this.#arena = arena;
     this.#events = events;
+    this.#wanted = wanted;
   }
 
   get capacityBytes(): number {
@@ -44,17 +48,19 @@ export class SlotPool {
   }
 
   /**
-   * Makes two slots of this size; throws `OutOfArenaMemory`, changing nothing, where they cannot be had. Slots in use stay
-   * valid until they are released.
+   * Makes slots of this size, as many as are wanted; throws `OutOfArenaMemory`, changing nothing, where not even two can be had.
+   * Slots in use stay valid until they are released.
    */
   resize(bytes: number): void {
     if (bytes === this.#capacityBytes) return;
     const made: Slot[] = [];
     try {
-      while (bytes > 0 && made.length < SLOTS) made.push(this.#make(bytes));
+      while (bytes > 0 && made.length < this.#wanted) made.push(this.#make(bytes));
     } catch (error) {
-      for (const slot of made) this.#destroy(slot);
-      throw error;
+      if (made.length < SLOTS_MIN || !(error instanceof OutOfArenaMemory)) {
+        for (const slot of made) this.#destroy(slot);
+        throw error;
+      }
     }
     for (const slot of this.#free) this.#destroy(slot);
     for (const slot of this.#busy) this.#retired.add(slot);

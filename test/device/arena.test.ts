@@ -85,6 +85,28 @@ describe("slots", () => {
     });
   }
 
+  it("are as many as are wanted, or two where there is no room for more", {
+    skip: process.platform !== "linux",
+  }, () => {
+    const arena = Arena.open(["memfd"], 8 * PAGE_BYTES);
+    const pool = new SlotPool(arena, { added: () => {}, removed: () => {} }, 3);
+    const count = (): number => {
+      const slots = [];
+      for (let slot = pool.acquire(1, false); slot !== null; slot = pool.acquire(1, false)) slots.push(slot);
+      for (const slot of slots) pool.release(slot);
+      return slots.length;
+    };
+    pool.resize(PAGE_BYTES);
+    assert.equal(count(), 3);
+    pool.resize(2 * PAGE_BYTES);
+    assert.deepEqual([count(), arena.reservedBytes], [2, 4 * PAGE_BYTES]);
+    assert.throws(() => pool.resize(4 * PAGE_BYTES), OutOfArenaMemory);
+    assert.deepEqual([count(), arena.reservedBytes], [2, 4 * PAGE_BYTES]);
+    pool.resize(0);
+    assert.equal(arena.reservedBytes, 0);
+    arena.close();
+  });
+
   it("are still there after one could not grow", { skip: process.platform !== "linux" }, () => {
     const arena = Arena.open(["memfd"], 8 * PAGE_BYTES);
     const pool = new SlotPool(arena, { added: () => {}, removed: () => {} });
