@@ -288,9 +288,9 @@ class LogChecker {
       const expected = this.#model(start.model);
       const range = expected?.lanes.get(start.device)?.duration(start.bucket);
       if (expected === undefined || range === undefined || range === null) continue;
+      const chosenUs = start.chosen ?? start.t;
       for (const waiting of this.#queues.get(start.model)!) {
         // What arrived after the batch was chosen is at the queue's end.
-        const chosenUs = start.chosen ?? start.t;
         if (waiting.arrivedUs > chosenUs) break;
         if (waiting.deadlineUs === null ? expected.bestEffortMayOvertake : expected.mayOvertake) continue;
         if (waiting.deadlineUs !== null && waiting.deadlineUs < start.t + 2 * range.mostUs) continue;

@@ -66,6 +66,8 @@ interface Following {
   readonly batch: Prepared | Unprepared;
   /** Whether its thread has been told, and executes it as soon as the other has ended. */
   readonly sent: boolean;
+  /** Tells its end, where a thread told that before the end of what executes was read. */
+  ended: (() => void) | null;
 }
 
 /** Told by the device to whoever supervises the lane. */
@@ -89,8 +91,6 @@ export class LaneDevice implements Device {
   readonly #limits: HangLimits;
   #running: Running | null = null;
   #following: Following | null = null;
-  /** The end of what follows, where it was told before that of what executes. */
-  #endedEarly: (() => void) | null = null;
   #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
   readonly #held = new Map<number, Slot>();
@@ -138,7 +138,7 @@ export class LaneDevice implements Device {
     // Batches that lie ready on the lane would keep trial runs from ever getting a turn.
     const sent = "slot" in batch && !this.#observer.occupied();
     if (sent) send(batch);
-    this.#following = { batch, sent };
+    this.#following = { batch, sent, ended: null };
   }
 
   #prepare(execution: Execution): Prepared | Unprepared {
@@ -204,15 +204,13 @@ export class LaneDevice implements Device {
 
   /** A thread's word on an execution that was started. */
   ended(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
-    if (this.#following?.batch.execution.plan.execution === message.execution) {
-      // It comes from another thread than the end of the one before, and was read first.
-      this.#endedEarly = () => this.#conclude(message, payload, buffer);
+    const following = this.#following;
+    if (following?.batch.execution.plan.execution === message.execution) {
+      following.ended = () => this.#conclude(message, payload, buffer);
       return;
     }
     this.#conclude(message, payload, buffer);
-    const next = this.#endedEarly;
-    this.#endedEarly = null;
-    next?.();
+    following?.ended?.();
   }
 
   #conclude(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
@@ -262,7 +260,6 @@ export class LaneDevice implements Device {
     if (following !== undefined && "slot" in following) this.#pool.release(following.slot);
     this.#running = null;
     this.#following = null;
-    this.#endedEarly = null;
     this.#dropStaged();
     this.#models.clear();
     this.#pool.resize(0);

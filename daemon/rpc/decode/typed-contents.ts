@@ -158,19 +158,26 @@ function fixedNumbers(
   return joined ?? NO_BYTES;
 }
 
-/** Typed arrays have the host's byte order, which is the wire's on every platform that Node's runtimes support here. */
-function words(field: ContentsField, contents: Uint8Array, count: number): Uint8Array {
-  const array = new Int32Array(count * 2);
+/** Visits a field's varints one by one: the reader holds the one that was read. */
+function eachVarint(field: ContentsField, contents: Uint8Array, visit: (varint: VarintReader) => void): void {
   const varints = new VarintReader(contents);
-  let index = 0;
   eachRun(contents, (found, start, end) => {
     if (found !== field) return;
     varints.at = start;
     while (varints.at < end) {
       varints.next();
-      array[index++] = varints.low;
-      array[index++] = varints.high;
+      visit(varints);
     }
+  });
+}
+
+/** Typed arrays have the host's byte order, which is the wire's on every platform that Node's runtimes support here. */
+function words(field: ContentsField, contents: Uint8Array, count: number): Uint8Array {
+  const array = new Int32Array(count * 2);
+  let index = 0;
+  eachVarint(field, contents, ({ low, high }) => {
+    array[index++] = low;
+    array[index++] = high;
   });
   return new Uint8Array(array.buffer);
 }
@@ -195,20 +202,14 @@ function integers(
   model: string,
 ): Uint8Array {
   const array = new ARRAYS[spec.datatype as IntegerDatatype](count);
-  const varints = new VarintReader(contents);
   let index = 0;
-  eachRun(contents, (found, start, end) => {
-    if (found !== field) return;
-    varints.at = start;
-    while (varints.at < end) {
-      varints.next();
-      const value = field === BOOL ? Number((varints.low | varints.high) !== 0) : varints.low;
-      array[index] = value;
-      const given = field === UINT ? value >>> 0 : value;
-      // Fields are wider than most of the integers that they carry, and typed arrays wrap what doesn't fit.
-      if (array[index] !== given) throw valueOutOfRange(spec, given, model);
-      index++;
-    }
+  eachVarint(field, contents, ({ low, high }) => {
+    const value = field === BOOL ? Number((low | high) !== 0) : low;
+    array[index] = value;
+    const given = field === UINT ? value >>> 0 : value;
+    // Fields are wider than most of the integers that they carry, and typed arrays wrap what doesn't fit.
+    if (array[index] !== given) throw valueOutOfRange(spec, given, model);
+    index++;
   });
   return new Uint8Array(array.buffer);
 }
