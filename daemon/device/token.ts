@@ -3,18 +3,15 @@
  * are those of a device that does nothing else. Shared by the session threads of a lane; serving goes before warming up.
  */
 
-const LOCK = 0;
-const SERVING_WAITS = 1;
-
-const FREE = 0;
-const HELD = 1;
-/** Held, and somebody sleeps until it is free. */
-const CONTENDED = 2;
+/** Turns are numbered in the order in which they were asked for, and come in that order: the daemon's order of batches. */
+const NEXT_TURN = 0;
+const CURRENT_TURN = 1;
+const SERVING_WAITS = 2;
 
 export type TurnKind = "serve" | "warm-up";
 
 export function createToken(): SharedArrayBuffer {
-  return new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT);
+  return new SharedArrayBuffer(3 * Int32Array.BYTES_PER_ELEMENT);
 }
 
 /** One thread's way to the token. Turns of the same thread queue without blocking it; other threads' turns block it. */
@@ -67,16 +64,17 @@ export class ExecutionToken {
   }
 
   #lock(): void {
-    let seen = Atomics.compareExchange(this.#cells, LOCK, FREE, HELD);
-    while (seen !== FREE) {
-      if (seen === CONTENDED || Atomics.compareExchange(this.#cells, LOCK, HELD, CONTENDED) !== FREE) {
-        Atomics.wait(this.#cells, LOCK, CONTENDED);
-      }
-      seen = Atomics.compareExchange(this.#cells, LOCK, FREE, CONTENDED);
+    const turn = Atomics.add(this.#cells, NEXT_TURN, 1);
+    for (;;) {
+      const current = Atomics.load(this.#cells, CURRENT_TURN);
+      if (current === turn) return;
+      Atomics.wait(this.#cells, CURRENT_TURN, current);
     }
   }
 
   #unlock(): void {
-    if (Atomics.exchange(this.#cells, LOCK, FREE) === CONTENDED) Atomics.notify(this.#cells, LOCK, 1);
+    Atomics.add(this.#cells, CURRENT_TURN, 1);
+    // All who wait look whose turn it is: as a rule there is one.
+    Atomics.notify(this.#cells, CURRENT_TURN);
   }
 }

@@ -69,4 +69,32 @@ describe("execution token", () => {
     await Promise.all(workers.map((worker) => once(worker, "exit")));
     assert.deepEqual([...new Int32Array(shared)], [9000, 9000, 0]);
   });
+
+  it("gives turns to threads in the order in which they asked", async () => {
+    const cells = createToken();
+    const token = new ExecutionToken(cells);
+    const order = new Int32Array(new SharedArrayBuffer(12));
+    const url = new URL(`../../daemon/device/token${path.extname(import.meta.filename)}`, import.meta.url).href;
+    const source = `
+      const { workerData } = require("node:worker_threads");
+      (async () => {
+        const { ExecutionToken } = await import(workerData.url);
+        await new ExecutionToken(workerData.cells).hold("serve", async () => {
+          workerData.order[1 + Atomics.add(workerData.order, 0, 1)] = 1;
+        });
+      })();
+    `;
+    const worker = new Worker(source, { eval: true, workerData: { cells, order, url } });
+    const exit = once(worker, "exit");
+    await token.hold("serve", async () => {
+      // Turns are counted in the first word: one is this thread's.
+      while (new Int32Array(cells)[0]! < 2) await new Promise((resolve) => setImmediate(resolve));
+    });
+    // This thread runs while the other one has yet to wake up.
+    await token.hold("serve", async () => {
+      order[1 + Atomics.add(order, 0, 1)] = 2;
+    });
+    await exit;
+    assert.deepEqual([...order], [2, 1, 2]);
+  });
 });
