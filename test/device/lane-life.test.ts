@@ -96,6 +96,8 @@ describe("life of a lane", () => {
       const version = await rig.version(slow({ layers: 8, width: 512 }), LONG);
       await rig.lane.load(version);
       const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
+      // Stopped, so that it can't have ended the batch when it is killed.
+      process.kill(rig.lane.pid!, "SIGSTOP");
       void rig.start(rig.execution(version, [rig.request(version, [input])], 64));
       process.kill(rig.lane.pid!, "SIGKILL");
       await rig.until("reloaded", "slow/1");
@@ -114,6 +116,8 @@ describe("life of a lane", () => {
       await rig.lane.load(good);
       const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
       for (let crash = 1; crash <= 3; crash++) {
+        // Stopped, so that it can't have ended the batch when it is killed.
+        process.kill(rig.lane.pid!, "SIGSTOP");
         void rig.start(rig.execution(slowOne, [rig.request(slowOne, [input])], 64));
         process.kill(rig.lane.pid!, "SIGKILL");
         await rig.until("reloaded", "good/1", crash);
