@@ -3,7 +3,7 @@
  * are those of a device that does nothing else. Shared by the session threads of a lane; serving goes before warming up.
  */
 
-/** Turns are numbered in the order in which they were asked for, and come in that order: the daemon's order of batches. */
+/** Turns are numbered as threads ask for them, and come in that order; as a rule it is that in which the daemon sent the batches. */
 const NEXT_TURN = 0;
 const CURRENT_TURN = 1;
 const SERVING_WAITS = 2;

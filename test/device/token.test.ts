@@ -5,6 +5,9 @@ import { describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
 import { createToken, ExecutionToken } from "../../daemon/device/token.ts";
 
+/** For threads to import. */
+const url = new URL(`../../daemon/device/token${path.extname(import.meta.filename)}`, import.meta.url).href;
+
 describe("execution token", () => {
   it("lets one turn at a time run within a thread, serving before warming up", async () => {
     const token = new ExecutionToken(createToken());
@@ -48,7 +51,6 @@ describe("execution token", () => {
     const token = createToken();
     // Two words that are always equal outside of a turn; a turn that sees them differ ran beside another.
     const shared = new SharedArrayBuffer(12);
-    const url = new URL(`../../daemon/device/token${path.extname(import.meta.filename)}`, import.meta.url).href;
     const source = `
       const { workerData } = require("node:worker_threads");
       (async () => {
@@ -74,7 +76,6 @@ describe("execution token", () => {
     const cells = createToken();
     const token = new ExecutionToken(cells);
     const order = new Int32Array(new SharedArrayBuffer(12));
-    const url = new URL(`../../daemon/device/token${path.extname(import.meta.filename)}`, import.meta.url).href;
     const source = `
       const { workerData } = require("node:worker_threads");
       (async () => {

@@ -5,6 +5,17 @@ import { linear, World } from "./world.ts";
 
 const profile = linear(1000, 9000, 8);
 
+/** Runs a model by single requests until what can be learnt of it is; returns the time then. */
+function runOften(world: World): number {
+  world.lane("gpu");
+  world.model({ model: "m" }, profile);
+  for (let i = 0; i < 200; i++) {
+    world.arrive("m");
+    world.runFor(20_000);
+  }
+  return world.nowUs;
+}
+
 test("a device gets its next batch that long before the predicted end, once", () => {
   const world = new World({ handoverUs: 1000 });
   world.lane("gpu");
@@ -109,13 +120,7 @@ test("best-effort work follows too, and deadlines that come meanwhile are next",
 
 test("how long an idle device waits is learnt, and the next batch starts no earlier than that needs", () => {
   const world = new World({ handoverUs: 1000, idleUs: 200 });
-  world.lane("gpu");
-  world.model({ model: "m" }, profile);
-  for (let i = 0; i < 200; i++) {
-    world.arrive("m");
-    world.runFor(20_000);
-  }
-  const startUs = world.nowUs;
+  const startUs = runOften(world);
   world.arrive("m");
   const next = world.arrive("m");
   world.runUntil(startUs + 9900);
@@ -136,13 +141,7 @@ test("where executions are often shorter than predicted, the next batch starts a
       return plan.steps[0]!.predictedUs * (short ? 0.8 : 1.2);
     },
   });
-  world.lane("gpu");
-  world.model({ model: "m" }, profile);
-  for (let i = 0; i < 200; i++) {
-    world.arrive("m");
-    world.runFor(20_000);
-  }
-  const startUs = world.nowUs;
+  const startUs = runOften(world);
   const predictedUs = world.arrive("m").plan!.steps[0]!.predictedUs;
   const next = world.arrive("m");
   world.runUntil(startUs + Math.round(0.7 * predictedUs));

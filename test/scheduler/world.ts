@@ -309,7 +309,7 @@ export class World {
     lane.executesUs = this.nowUs + handoverUs;
     lane.predictedUs = plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
     lane.predictedEndUs = this.nowUs + handoverUs + lane.predictedUs;
-    const us = this.#options.durationUs?.(plan) ?? plan.steps.reduce((sum, step) => sum + step.predictedUs, 0);
+    const us = this.#options.durationUs?.(plan) ?? lane.predictedUs;
     lane.endUs = this.nowUs + handoverUs + Math.max(1, Math.round(us));
   }
 
