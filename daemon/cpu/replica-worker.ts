@@ -4,7 +4,7 @@ import { mapRegion, type Region } from "../device/arena.ts";
 import { type Executed, ExecutionError, HostedModel } from "../device/hosted-model.ts";
 import { LoadError, type LoadErrorCode } from "../device/load-error.ts";
 import type { LoadRequest, RunRequest, WarmedModel } from "../device/messages.ts";
-import { createToken, ExecutionToken } from "../device/token.ts";
+import type { Turn } from "../device/token.ts";
 
 export interface ReplicaData {
   /** Descriptor of the arena's file; null where slots come with the tasks. */
@@ -39,8 +39,8 @@ export type ReplicaResult =
   | { readonly type: "vacant" };
 
 const data = workerData as ReplicaData;
-// Nobody shares this token: replicas execute side by side.
-const token = new ExecutionToken(createToken());
+/** Replicas execute side by side, and the pool gives each one task at a time. */
+const atOnce: Turn = (execute) => execute();
 const mapped = new Map<string, ArrayBuffer>();
 let model: HostedModel | null = null;
 
@@ -71,7 +71,7 @@ async function waitForOthers(): Promise<void> {
 async function load(request: LoadRequest): Promise<ReplicaResult> {
   await waitForOthers();
   try {
-    const { model: hosted, warmed } = await HostedModel.load(request, token, () => {
+    const { model: hosted, warmed } = await HostedModel.load(request, atOnce, () => {
       Atomics.add(new Int32Array(data.gathered), 1, 1);
     });
     model = hosted;
@@ -86,7 +86,7 @@ async function run({ request, strings, buffer }: RunTask): Promise<ReplicaResult
   if (model === null) return { type: "vacant" };
   try {
     const slot = buffer ?? slotOf(request.region!);
-    const executed = await model.execute(slot, request.shape, request.bucket, strings);
+    const executed = await model.execute(slot, request.shape, request.bucket, strings, atOnce);
     return { type: "done", executed, buffer };
   } catch (error) {
     const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);

@@ -22,7 +22,7 @@ import {
 } from "./runtime.ts";
 import { scrubPaths } from "./scrub.ts";
 import { fillSynthetic, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
-import type { ExecutionToken, TurnKind } from "./token.ts";
+import type { Turn } from "./token.ts";
 import { measureBucket, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
@@ -63,7 +63,7 @@ const REMEMBERED_MAX = 256;
 export class HostedModel {
   readonly #request: LoadRequest;
   readonly #session: InferenceSession;
-  readonly #token: ExecutionToken;
+  readonly #trialTurn: Turn;
   readonly #layouts: LayoutCache;
   /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
   readonly #determined: Set<string>;
@@ -73,18 +73,18 @@ export class HostedModel {
   readonly #unbatched = new Set<string>();
   #slotBytes = 0;
 
-  private constructor(request: LoadRequest, session: InferenceSession, token: ExecutionToken) {
+  private constructor(request: LoadRequest, session: InferenceSession, trialTurn: Turn) {
     this.#request = request;
     this.#session = session;
-    this.#token = token;
+    this.#trialTurn = trialTurn;
     this.#layouts = new LayoutCache(request);
     this.#determined = determinedOutputs(session);
   }
 
-  /** Creates the session and warms it; rejects with a `LoadError`. */
+  /** Creates the session and warms it, each trial run in a turn of its own; rejects with a `LoadError`. */
   static async load(
     request: LoadRequest,
-    token: ExecutionToken,
+    trialTurn: Turn,
     progress: (activity: string) => void,
   ): Promise<{ model: HostedModel; warmed: WarmedModel }> {
     const begun = performance.now();
@@ -97,7 +97,7 @@ export class HostedModel {
     const created = performance.now();
     try {
       checkInterface(request, session);
-      const model = new HostedModel(request, session, token);
+      const model = new HostedModel(request, session, trialTurn);
       const result = await model.#warmUp(progress);
       const warmed: WarmedModel = {
         ...result,
@@ -116,10 +116,10 @@ export class HostedModel {
   }
 
   /**
-   * Executes the batch whose inputs lie in `slot`. `strings` holds the string inputs' elements one input after another.
-   * Rejects with an `ExecutionError` whose message names nothing of the host.
+   * Executes the batch whose inputs lie in `slot`, in its turn. `strings` holds the string inputs' elements one input after
+   * another. Rejects with an `ExecutionError` whose message names nothing of the host; the turn may not have been taken then.
    */
-  async execute(slot: ArrayBuffer, shape: string, bucket: number, strings: Uint8Array): Promise<Executed> {
+  async execute(slot: ArrayBuffer, shape: string, bucket: number, strings: Uint8Array, turn: Turn): Promise<Executed> {
     let prepared: Prepared;
     let feeds: Tensors;
     try {
@@ -128,18 +128,20 @@ export class HostedModel {
     } catch (error) {
       throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), null);
     }
-    const { results, executeUs } = await this.#run("serve", feeds, prepared.fetches).catch(
-      async (error: ExecutionError) => {
-        if (prepared.places.size === 0 || !SHAPE_REFUSED.test(error.message)) throw error;
+    const { results, executeUs } = await turn(async () => {
+      try {
+        return await this.#run(feeds, prepared.fetches);
+      } catch (error) {
+        if (prepared.places.size === 0 || !SHAPE_REFUSED.test((error as ExecutionError).message)) throw error;
         // An output's shape was not what its declaration promises: from now on all are copied.
-        const again = await this.#run("serve", feeds, {});
+        const again = await this.#run(feeds, {});
         this.#determined.clear();
         this.#learned.clear();
         this.#prepared = new WeakMap();
         prepared = { ...prepared, places: new Map(), fetches: {} };
         return again;
-      },
-    );
+      }
+    });
     this.#learn(shape, bucket, results);
     return { executeUs, ...this.#collect(slot, bucket, prepared, results) };
   }
@@ -165,7 +167,7 @@ export class HostedModel {
   /** Executes a batch of made-up inputs and resolves to its execution time. */
   async #trialRun(shape: string, bucket: number): Promise<number> {
     const feeds = this.#syntheticFeeds(shape, bucket);
-    const { results, executeUs } = await this.#run("warm-up", feeds, {});
+    const { results, executeUs } = await this.#trialTurn(() => this.#run(feeds, {}));
     this.#learn(shape, bucket, results);
     let bytes = this.#layouts.get(shape).inputsBytes;
     for (const spec of this.#request.outputs) {
@@ -186,7 +188,8 @@ export class HostedModel {
         const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
         gather(new Uint8Array(slot));
         const { feeds } = this.#makeTensors(slot, shape, bucket);
-        const { results } = await this.#run("warm-up", { ...feeds, ...this.#syntheticStrings(shape, bucket) }, {});
+        const allFeeds = { ...feeds, ...this.#syntheticStrings(shape, bucket) };
+        const { results } = await this.#trialTurn(() => this.#run(allFeeds, {}));
         return this.#request.outputs.map(({ name, datatype }): Tensor => {
           const tensor = results[name]!;
           const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
@@ -199,20 +202,17 @@ export class HostedModel {
   }
 
   async #run(
-    kind: TurnKind,
     feeds: Tensors,
     fetches: Record<string, RuntimeTensor | null>,
   ): Promise<{ results: Tensors; executeUs: number }> {
-    return await this.#token.hold(kind, async () => {
-      const begun = performance.now();
-      try {
-        const results = (await this.#session.run(feeds, fetches)) as Tensors;
-        return { results, executeUs: Math.round((performance.now() - begun) * 1000) };
-      } catch (error) {
-        const executeUs = Math.round((performance.now() - begun) * 1000);
-        throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), executeUs);
-      }
-    });
+    const begun = performance.now();
+    try {
+      const results = (await this.#session.run(feeds, fetches)) as Tensors;
+      return { results, executeUs: Math.round((performance.now() - begun) * 1000) };
+    } catch (error) {
+      const executeUs = Math.round((performance.now() - begun) * 1000);
+      throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), executeUs);
+    }
   }
 
   #prepare(slot: ArrayBuffer, shape: string, bucket: number): Prepared {

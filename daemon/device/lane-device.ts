@@ -94,6 +94,8 @@ export class LaneDevice implements Device {
   #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
   readonly #held = new Map<number, Slot>();
+  /** Batches that were sent to session threads: they execute in that order. */
+  #turns = 0;
   #lost = false;
 
   constructor(lane: string, kind: LaneKind, arena: Arena | null, limits: HangLimits, observer: DeviceObserver) {
@@ -137,7 +139,7 @@ export class LaneDevice implements Device {
     }
     // Batches that lie ready on the lane would keep trial runs from ever getting a turn.
     const sent = "slot" in batch && !this.#observer.occupied();
-    if (sent) send(batch);
+    if (sent) this.#send(batch);
     this.#following = { batch, sent, ended: null };
   }
 
@@ -172,7 +174,20 @@ export class LaneDevice implements Device {
     }
     this.#running = { ...batch, begunAtMs: performance.now() };
     this.#watchOver(batch.execution);
-    if (!sent) send(batch);
+    if (!sent) this.#send(batch);
+  }
+
+  #send({ execution, slot, channel, strings }: Prepared): void {
+    const { execution: id, model, shape, bucket } = execution.plan;
+    const turn = this.#turns++;
+    const run = { type: "run", execution: id, model, shape, bucket, region: slot.region, turn } as const;
+    if (slot.region === null) {
+      const buffer = slot.buffer!;
+      slot.buffer = null;
+      channel.send(run, strings, buffer);
+    } else {
+      channel.send(run, strings);
+    }
   }
 
   release(execution: Execution): void {
@@ -349,18 +364,6 @@ export class LaneDevice implements Device {
 
   #tellAll(message: { type: "map" | "unmap"; region: { offset: number; bytes: number } }): void {
     for (const channel of new Set([...this.#models.values()].map((model) => model.channel))) channel.send(message);
-  }
-}
-
-function send({ execution, slot, channel, strings }: Prepared): void {
-  const { execution: id, model, shape, bucket } = execution.plan;
-  const run = { type: "run", execution: id, model, shape, bucket, region: slot.region } as const;
-  if (slot.region === null) {
-    const buffer = slot.buffer!;
-    slot.buffer = null;
-    channel.send(run, strings, buffer);
-  } else {
-    channel.send(run, strings);
   }
 }
 

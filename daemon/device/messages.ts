@@ -74,6 +74,12 @@ export interface RunRequest {
   readonly region: Region | null;
 }
 
+/** On a lane whose threads take turns. */
+export interface NumberedRun extends RunRequest {
+  /** Counts the batches that were sent to the lane's threads since they share a token, from 0: they execute in this order. */
+  readonly turn: number;
+}
+
 /** To warm and measure one batch size of a shape of a model that is loaded. */
 export interface WarmRequest {
   readonly type: "warm";
@@ -89,7 +95,7 @@ export type ToThread =
   | WarmRequest
   | { readonly type: "map"; readonly region: Region }
   | { readonly type: "unmap"; readonly region: Region }
-  | RunRequest;
+  | NumberedRun;
 
 /** Where an output of an execution lies: in the slot from `offset`, or (−1) next in the message's payload. */
 export interface OutputPlace {

@@ -11,7 +11,7 @@ import type {
   FromThread,
   Hello,
   LoadRequest,
-  RunRequest,
+  NumberedRun,
   ThreadData,
   ToThread,
   WarmRequest,
@@ -67,7 +67,7 @@ function end(): void {
 
 async function load(request: LoadRequest): Promise<void> {
   try {
-    const { model, warmed } = await HostedModel.load(request, token, (activity) => {
+    const { model, warmed } = await HostedModel.load(request, token.trialTurn, (activity) => {
       channel.send({ type: "progress", model: request.model, activity });
     });
     models.set(request.model, model);
@@ -95,16 +95,18 @@ async function unload(key: string): Promise<void> {
   channel.send({ type: "unloaded", model: key });
 }
 
-async function run(request: RunRequest, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
+async function run(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
   const { execution, shape, bucket } = request;
   const model = models.get(request.model);
+  const turn = token.batchTurn(request.turn);
   try {
     if (model === undefined) throw new ExecutionError(`model "${request.model}" is not loaded here`, null);
     const slot = transferred ?? slotOf(request.region!);
-    const { executeUs, outputs, payload } = await model.execute(slot, shape, bucket, strings);
+    const { executeUs, outputs, payload } = await model.execute(slot, shape, bucket, strings, turn.take);
     channel.send({ type: "done", execution, executeUs, outputs }, payload, transferred ?? undefined);
   } catch (error) {
     const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
+    await turn.pass();
     const fatal = FATAL.test(message);
     channel.send({ type: "failed", execution, message, executeUs, fatal }, [], transferred ?? undefined);
   }

@@ -1,14 +1,17 @@
 /**
  * The execution token of a lane: whoever holds it executes, so that the device runs one batch at a time and measured times
- * are those of a device that does nothing else. Shared by the session threads of a lane; serving goes before warming up.
+ * are those of a device that does nothing else. Shared by the session threads of a lane. Batches execute in the order of
+ * their numbers, whichever of their threads wakes up first; trial runs take the token where no batch stands ready for it.
  */
 
-/** Turns are numbered as threads ask for them, and come in that order; as a rule it is that in which the daemon sent the batches. */
-const NEXT_TURN = 0;
-const CURRENT_TURN = 1;
-const SERVING_WAITS = 2;
+/** Number of the batch that may execute next. */
+const NEXT_BATCH = 0;
+const HELD = 1;
+/** 1 while the next batch waits for a trial run to end. */
+const BATCH_READY = 2;
 
-export type TurnKind = "serve" | "warm-up";
+/** Runs `execute` as soon as it may, and others may again when it has ended. */
+export type Turn = <T>(execute: () => Promise<T>) => Promise<T>;
 
 export function createToken(): SharedArrayBuffer {
   return new SharedArrayBuffer(3 * Int32Array.BYTES_PER_ELEMENT);
@@ -18,63 +21,104 @@ export function createToken(): SharedArrayBuffer {
 export class ExecutionToken {
   readonly #cells: Int32Array;
   #ownTurn = false;
-  readonly #waiting: Record<TurnKind, (() => void)[]> = { serve: [], "warm-up": [] };
+  readonly #batches: (() => void)[] = [];
+  readonly #trials: (() => void)[] = [];
 
   constructor(shared: SharedArrayBuffer) {
     this.#cells = new Int32Array(shared);
   }
 
-  /** Runs `execute` while holding the token. */
-  async hold<T>(kind: TurnKind, execute: () => Promise<T>): Promise<T> {
-    if (this.#ownTurn) await new Promise<void>((resolve) => this.#waiting[kind].push(resolve));
-    this.#ownTurn = true;
-    try {
-      if (kind === "serve") this.#lockToServe();
-      else this.#lockToWarmUp();
+  /**
+   * The turn of a batch, from which on its thread is committed to execute it: those with higher numbers wait.
+   * @param batch counts from 0 without gaps, over all threads of the lane; a thread gets its own in ascending order
+   */
+  batchTurn(batch: number): BatchTurn {
+    return new BatchTurn((execute) => this.#inOwnTurn(this.#batches, () => this.#executeBatch(batch | 0, execute)));
+  }
+
+  /** The turn of a trial run. */
+  readonly trialTurn: Turn = (execute) => {
+    return this.#inOwnTurn(this.#trials, async () => {
+      this.#lockForTrial();
       try {
         return await execute();
       } finally {
         this.#unlock();
       }
+    });
+  };
+
+  async #inOwnTurn<T>(waiting: (() => void)[], run: () => Promise<T>): Promise<T> {
+    if (this.#ownTurn) await new Promise<void>((resolve) => waiting.push(resolve));
+    this.#ownTurn = true;
+    try {
+      return await run();
     } finally {
-      const next = this.#waiting.serve.shift() ?? this.#waiting["warm-up"].shift();
+      const next = this.#batches.shift() ?? this.#trials.shift();
       // Where a turn follows, the thread's turn passes on without becoming free in between.
       if (next === undefined) this.#ownTurn = false;
       else next();
     }
   }
 
-  #lockToServe(): void {
-    Atomics.add(this.#cells, SERVING_WAITS, 1);
-    this.#lock();
-    if (Atomics.sub(this.#cells, SERVING_WAITS, 1) === 1) Atomics.notify(this.#cells, SERVING_WAITS);
-  }
-
-  #lockToWarmUp(): void {
+  async #executeBatch<T>(batch: number, execute: () => Promise<T>): Promise<T> {
+    const cells = this.#cells;
     for (;;) {
-      const serving = Atomics.load(this.#cells, SERVING_WAITS);
-      if (serving > 0) {
-        Atomics.wait(this.#cells, SERVING_WAITS, serving);
-        continue;
-      }
-      this.#lock();
-      if (Atomics.load(this.#cells, SERVING_WAITS) === 0) return;
+      const next = Atomics.load(cells, NEXT_BATCH);
+      if (next === batch) break;
+      Atomics.wait(cells, NEXT_BATCH, next);
+    }
+    // Only from here on do trial runs stand back: the batch before may be one that a thread with trial runs has yet to hear of.
+    Atomics.store(cells, BATCH_READY, 1);
+    while (!this.#tryLock()) Atomics.wait(cells, HELD, 1);
+    Atomics.store(cells, BATCH_READY, 0);
+    Atomics.notify(cells, BATCH_READY);
+    try {
+      return await execute();
+    } finally {
       this.#unlock();
+      Atomics.add(cells, NEXT_BATCH, 1);
+      Atomics.notify(cells, NEXT_BATCH);
     }
   }
 
-  #lock(): void {
-    const turn = Atomics.add(this.#cells, NEXT_TURN, 1);
+  #lockForTrial(): void {
+    const cells = this.#cells;
     for (;;) {
-      const current = Atomics.load(this.#cells, CURRENT_TURN);
-      if (current === turn) return;
-      Atomics.wait(this.#cells, CURRENT_TURN, current);
+      Atomics.wait(cells, BATCH_READY, 1);
+      if (!this.#tryLock()) Atomics.wait(cells, HELD, 1);
+      else if (Atomics.load(cells, BATCH_READY) === 0) return;
+      else this.#unlock();
     }
+  }
+
+  #tryLock(): boolean {
+    return Atomics.compareExchange(this.#cells, HELD, 0, 1) === 0;
   }
 
   #unlock(): void {
-    Atomics.add(this.#cells, CURRENT_TURN, 1);
-    // All who wait look whose turn it is: as a rule there is one.
-    Atomics.notify(this.#cells, CURRENT_TURN);
+    Atomics.store(this.#cells, HELD, 0);
+    Atomics.notify(this.#cells, HELD);
+  }
+}
+
+/** Of one batch: is to be taken or passed once, or no batch after it ever executes. */
+export class BatchTurn {
+  readonly #turn: Turn;
+  #taken = false;
+
+  constructor(turn: Turn) {
+    this.#turn = turn;
+  }
+
+  readonly take: Turn = (execute) => {
+    if (this.#taken) throw new Error("a batch has one turn");
+    this.#taken = true;
+    return this.#turn(execute);
+  };
+
+  /** Lets others have it where it was not taken: the batch came to nothing. */
+  async pass(): Promise<void> {
+    if (!this.#taken) await this.take(async () => {});
   }
 }
