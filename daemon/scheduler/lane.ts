@@ -1,3 +1,4 @@
+import { MARGIN_DEVIATIONS } from "./profiles.ts";
 import type { QueuedRequest } from "./request.ts";
 import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts";
 
@@ -80,6 +81,12 @@ export class Lane {
   freeAtUs(nowUs: number): number {
     if (this.running === null) return nowUs;
     return Math.max(nowUs, this.running.predictedEndUs) + Math.round(this.following?.predictedUs ?? 0);
+  }
+
+  /** The same with a margin for how far off the prediction of what it executes may be. */
+  surelyFreeAtUs(nowUs: number): number {
+    const { running } = this;
+    return this.freeAtUs(nowUs) + (running === null ? 0 : Math.round(MARGIN_DEVIATIONS * running.deviationUs));
   }
 
   /** An execution that found the lane idle took this much longer than the device needed for it. */

@@ -59,12 +59,13 @@ export class Planner {
     this.#options = options;
   }
 
-  /** Null where nothing waits that this lane could run. `atUs` may be ahead of now, to foresee the next batch. */
-  choose(lane: Lane, atUs: number, bestEffortQueued: boolean): Choice | null {
+  /** What comes next on a lane that is idle, or that executes something still. Null where nothing waits that it could run. */
+  choose(lane: Lane, nowUs: number, bestEffortQueued: boolean): Choice | null {
     const registry = this.#registry;
+    const atUs = lane.surelyFreeAtUs(nowUs);
     registry.refresh(atUs);
     const view = this.#view;
-    view.build(lane, registry, atUs, this.#weightOf);
+    view.build(lane, registry, atUs, lane.freeAtUs(nowUs), this.#weightOf);
 
     const guaranteed = this.#guaranteed(lane, atUs);
     if (guaranteed !== null) return guaranteed;
@@ -214,7 +215,7 @@ export class Planner {
     let deadlineUs = Number.POSITIVE_INFINITY;
     for (const candidate of this.#registry.active) {
       if (!isOrdinaryWork(candidate, lane)) continue;
-      const request = firstOf(candidate, tenant, atUs, candidate.plans[lane.slot]!);
+      const request = firstOf(candidate, tenant, this.#view.earliestUs, candidate.plans[lane.slot]!);
       if (request !== null && request.deadlineUs < deadlineUs) {
         group = candidate;
         deadlineUs = request.deadlineUs;

@@ -8,7 +8,7 @@ const TRUST_COUNT = 4;
 /** An execution that took more than this times its prediction counts as this: a hiccup is no new profile. */
 const OUTLIER_RATIO = 3;
 /** Margin added to predictions where a deadline is checked, in mean absolute deviations of what was observed. */
-const MARGIN_DEVIATIONS = 1.25;
+export const MARGIN_DEVIATIONS = 1.25;
 
 /**
  * What batches of one model and shape take on one lane: the profile it was given, kept current by what is observed.

@@ -206,7 +206,7 @@ export class CentralScheduler implements Scheduler {
 
   #decide(lane: Lane, nowUs: number): void {
     lane.lookAgainUs = NEVER;
-    const choice = this.#planner.choose(lane, lane.freeAtUs(nowUs), this.#queues.bestEffortCount > 0);
+    const choice = this.#planner.choose(lane, nowUs, this.#queues.bestEffortCount > 0);
     if (choice === null) return;
     if (choice.type === "wait") lane.lookAgainUs = Math.max(choice.lookAgainUs, nowUs + 1);
     else this.#start(lane, choice, nowUs);
@@ -280,7 +280,7 @@ export class CentralScheduler implements Scheduler {
       if (lane.running === null || lane.running.stageAtUs > nowUs) continue;
       lane.running.stageAtUs = NEVER;
       if (lane.following !== null) continue;
-      const choice = this.#planner.choose(lane, lane.freeAtUs(nowUs), this.#queues.bestEffortCount > 0);
+      const choice = this.#planner.choose(lane, nowUs, this.#queues.bestEffortCount > 0);
       if (choice?.type === "start") this.#effects.push({ type: "stage", plan: this.#batchPlan(lane, choice) });
     }
   }

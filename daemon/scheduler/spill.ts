@@ -34,7 +34,7 @@ export class Spill {
       if (lane.kind !== "device" || !spillable(lane, replica, registry)) continue;
       waits = true;
       const startUs = expectedFreeUs(lane, nowUs);
-      this.#view.build(lane, registry, startUs, weightOf);
+      this.#view.build(lane, registry, startUs, startUs, weightOf);
       const first = { group: -1, skip: 0, size: 0, idleUntilUs: startUs };
       const endUs = startUs + 4 * this.#view.sloMinUs;
       this.#rollout.run(this.#view, first, endUs, "deadline", STEPS_MAX, Number.POSITIVE_INFINITY, -1);

@@ -20,12 +20,15 @@ const EMPTY_INDEX = new Int32Array(1);
  * when the lanes that share these groups are free. Lane 0 is the one that decides.
  */
 export class View {
+  /** The time for which the decision is planned. */
   nowUs = 0;
+  /** The earliest time that it may turn out to be. */
+  earliestUs = 0;
   count = 0;
   laneCount = 0;
   readonly groups: Group[] = [];
   readonly laneFreeUs: Float64Array = new Float64Array(LANES_MAX);
-  /** Requests at the head that cannot finish in time on this lane, and are not looked at. */
+  /** Requests at the head that can't finish in time on this lane even from `earliestUs`, and are not looked at. */
   readonly hopeless: Int32Array = new Int32Array(GROUPS_MAX);
   /** Items in the copy. */
   readonly items: Int32Array = new Int32Array(GROUPS_MAX);
@@ -53,8 +56,9 @@ export class View {
   readonly #found: Group[] = [];
 
   /** `weightOf` is what losing a request of the group's model costs. */
-  build(lane: Lane, registry: Registry, nowUs: number, weightOf: (g: Group) => number): void {
+  build(lane: Lane, registry: Registry, nowUs: number, earliestUs: number, weightOf: (g: Group) => number): void {
     this.nowUs = nowUs;
+    this.earliestUs = earliestUs;
     this.#select(lane, registry);
     this.laneFreeUs[0] = nowUs;
     this.laneCount = 1;
@@ -139,7 +143,7 @@ export class View {
     const { queue } = this.groups[g]!;
     const base = g * ITEMS_MAX;
     let skip = 0;
-    while (skip < queue.length && queue.keyAt(skip) < this.nowUs + aloneUs(queue.at(skip).items, us)) skip += 1;
+    while (skip < queue.length && queue.keyAt(skip) < this.earliestUs + aloneUs(queue.at(skip).items, us)) skip += 1;
     this.hopeless[g] = skip;
     let items = 0;
     if (queue.unusual === 0) {

@@ -5,7 +5,7 @@ import { HANG_LIMITS } from "../../daemon/device/hang-limits.ts";
 import { LaneDevice } from "../../daemon/device/lane-device.ts";
 import type { ThreadChannel } from "../../daemon/device/lane-host.ts";
 import type { Transport } from "../../daemon/device/lane-options.ts";
-import type { RunRequest } from "../../daemon/device/messages.ts";
+import type { NumberedRun } from "../../daemon/device/messages.ts";
 import type { Execution, ExecutionResult } from "../../daemon/engine/ports.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
 import { addOne, slow } from "../../models/onnx/tiny.ts";
@@ -17,7 +17,7 @@ const TRANSPORTS: readonly Transport[] = process.platform === "linux" ? ["memfd"
 /** A lane device whose session threads are the test itself. */
 class ByHand {
   readonly timers = new ManualTimers();
-  readonly sent: { readonly run: RunRequest; readonly buffer: ArrayBuffer }[] = [];
+  readonly sent: { readonly run: NumberedRun; readonly buffer: ArrayBuffer }[] = [];
   /** Executions in the order in which their ends were told, and with what. */
   readonly told: (readonly [execution: number, result: ExecutionResult])[] = [];
   occupied = false;
@@ -138,6 +138,14 @@ describe("a lane with a batch behind the one that executes", () => {
       hand.device.start(last);
       hand.end(last.plan.execution);
       assert.equal(hand.told.length, 3);
+      // One that no thread hears of must leave no gap in what the threads count by.
+      assert.deepEqual(
+        hand.sent.map(({ run }) => [run.execution, run.turn]),
+        [
+          [first.plan.execution, 0],
+          [last.plan.execution, 1],
+        ],
+      );
     });
   });
 

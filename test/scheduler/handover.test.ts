@@ -150,3 +150,24 @@ test("where executions are often shorter than predicted, the next batch starts a
   world.runUntil(startUs + Math.round(0.85 * predictedUs));
   assert.equal(next.state, "executing");
 });
+
+test("what follows is chosen so that its deadlines hold although the execution before it takes longer than predicted", () => {
+  let ratio = 1.2;
+  const world = new World({ handoverUs: 1000, durationUs: (plan) => plan.steps[0]!.predictedUs * ratio });
+  world.lane("gpu");
+  world.model({ model: "m" }, profile);
+  for (let i = 0; i < 400; i++) {
+    ratio = 2 - ratio;
+    world.arrive("m");
+    world.runFor(20_000);
+  }
+  ratio = 1.2;
+  const deadlineUs = world.nowUs + 33_000;
+  world.arrive("m");
+  // All eight would take 21 ms with a margin, from the predicted end at 11.
+  const waiting = Array.from({ length: 8 }, () => world.arrive("m", { inUs: 33_000 }));
+  world.runUntil(deadlineUs);
+  const first = waiting.filter(({ plan }) => plan === waiting[0]!.plan);
+  assert.ok(first.length > 1);
+  for (const { state, endUs } of first) assert.deepEqual([state, endUs <= deadlineUs], ["answered", true]);
+});
