@@ -55,7 +55,9 @@ export function daemonStatus(parts: StatusParts): DaemonStatus {
     lanes: laneStatus(parts),
     models: repository.index().map((entry) => {
       const key = `${entry.name}/${entry.version}`;
-      return modelStatus(entry, served.get(key) ?? null, queues.get(key) ?? 0, metrics.statistics.modelCounts(key));
+      const model = served.get(key) ?? null;
+      const traffic = model === null ? 0 : lifecycle.trafficPart(model.version);
+      return modelStatus(entry, model, traffic, queues.get(key) ?? 0, metrics.statistics.modelCounts(key));
     }),
     event_loop_delay_ms: eventLoopDelay.read(),
     rss_bytes: process.memoryUsage.rss(),
@@ -95,6 +97,7 @@ function laneStatus({ lanes, replicas: pool, choices, shares, lifecycle, metrics
 function modelStatus(
   entry: IndexEntry,
   served: ServedModel | null,
+  traffic: number,
   queuedItems: number,
   counts: ModelCounts,
 ): ModelStatus {
@@ -103,6 +106,7 @@ function modelStatus(
     version: entry.version === "" ? null : Number(entry.version),
     state: entry.state,
     reason: entry.reason,
+    traffic,
     placement: served?.placement ?? "none",
     lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,

@@ -67,6 +67,8 @@ export interface ModelStatus {
   readonly state: ModelState;
   /** Why it is not ready, or what is being done with it; empty where there is nothing to say. */
   readonly reason: string;
+  /** Part of the requests for the model without a version that it gets, 0 to 1. */
+  readonly traffic: number;
   /** Where it executes. */
   readonly placement: "device" | "replica" | "both" | "none";
   readonly lanes: readonly string[];

@@ -17,6 +17,8 @@ export const REQUEST_PARAMETERS = {
   timings: "slackline_timings",
   /** bool: all outputs are answered; those that the request names are places in shared memory, for such as exist and fit. */
   allOutputs: "slackline_all_outputs",
+  /** string: requests of one key go to one version of a model whose traffic is shared out, a user's for example. */
+  trafficKey: "slackline_traffic_key",
   /** bool, on a stream: cancels the request with this message's id. Nothing answers the message itself. */
   cancel: "slackline_cancel",
 } as const;

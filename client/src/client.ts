@@ -37,6 +37,11 @@ export type InferInputs = Readonly<Record<string, Tensor>>;
 export interface InferOptions {
   /** Which version of the model; default: the daemon's choice, the newest as a rule. */
   readonly version?: string | number | undefined;
+  /**
+   * Where the daemon shares requests out among versions: those of one key, a user's for example, go to one version. 1 to
+   * 256 characters.
+   */
+  readonly trafficKey?: string | undefined;
   /** Names of the outputs that are wanted; default all. */
   readonly outputs?: readonly string[] | undefined;
   /**
@@ -83,6 +88,9 @@ const RESERVED_PARAMETERS: ReadonlySet<string> = new Set(Object.values(REQUEST_P
 function parametersOf(options: InferOptions): WireParameter[] {
   const parameters: WireParameter[] = [];
   if (options.bestEffort) parameters.push({ name: REQUEST_PARAMETERS.bestEffort, value: true });
+  if (options.trafficKey !== undefined) {
+    parameters.push({ name: REQUEST_PARAMETERS.trafficKey, value: options.trafficKey });
+  }
   if (options.timings) parameters.push({ name: REQUEST_PARAMETERS.timings, value: true });
   const { priority } = options;
   if (priority !== undefined) {
@@ -94,7 +102,7 @@ function parametersOf(options: InferOptions): WireParameter[] {
   for (const [name, value] of Object.entries(options.parameters ?? {})) {
     if (RESERVED_PARAMETERS.has(name)) {
       throw invalidArgument(
-        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, priority, outputs or signal`,
+        `parameter '${name}' has an option of its own: deadlineMs, bestEffort, timings, trafficKey, priority, outputs or signal`,
       );
     }
     parameters.push({ name, value });

@@ -25,7 +25,7 @@ export function validate<T>(schema: z.ZodType<T>, value: unknown): Validated<T> 
         problems.push({ path: [...path, key], isKey: true, message: `unknown key; ${nameHint(key, known)}` });
       }
     } else if (issue.code === "invalid_key") {
-      problems.push({ path, isKey: true, message: issue.message });
+      problems.push({ path, isKey: true, message: issue.issues[0]?.message ?? issue.message });
     } else if (issue.code === "custom") {
       problems.push({ path, isKey: false, message: issue.message });
     } else {

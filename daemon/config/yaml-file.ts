@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Pair, parseDocument } from "yaml";
 import type { z } from "zod";
 import type { ConfigProblem } from "./problems.ts";
 import { describe, type SchemaProblem, validate } from "./validate.ts";
@@ -102,15 +102,28 @@ function plain(message: string): string {
 /** Where a setting stands in the text; the nearest enclosing one where it is absent. */
 function offsetOf(document: Document, path: readonly (string | number)[], isKey: boolean): number | null {
   if (isKey) {
-    const parent = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
-    if (isMap(parent)) {
-      const pair = parent.items.find((item) => isScalar(item.key) && String(item.key.value) === path.at(-1));
-      if (pair !== undefined && isNode(pair.key) && pair.key.range) return pair.key.range[0];
-    }
+    const key = pairOf(nodeAt(document, path.slice(0, -1)), path.at(-1)!)?.key;
+    if (isNode(key) && key.range) return key.range[0];
   }
   for (let length = path.length; length > 0; length--) {
-    const node = document.getIn(path.slice(0, length), true);
+    const node = nodeAt(document, path.slice(0, length));
     if (isNode(node) && node.range) return node.range[0];
   }
   return isNode(document.contents) ? (document.contents.range?.[0] ?? null) : null;
+}
+
+/** By path as values have it: there a key that is a number is text. */
+function nodeAt(document: Document, path: readonly (string | number)[]): unknown {
+  let node: unknown = document.contents;
+  for (const step of path) {
+    if (isAlias(node)) node = node.resolve(document);
+    node = isSeq(node) ? node.items[Number(step)] : pairOf(node, step)?.value;
+  }
+  return node;
+}
+
+function pairOf(node: unknown, key: string | number): Pair | undefined {
+  return isMap(node)
+    ? node.items.find((pair) => isScalar(pair.key) && String(pair.key.value) === String(key))
+    : undefined;
 }

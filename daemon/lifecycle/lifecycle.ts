@@ -9,6 +9,7 @@ import { ColdShapes } from "./cold-shapes.ts";
 import { IDLE_CHECK_MS, Placement } from "./placement.ts";
 import type { LifecycleLogger, LifecycleObserver, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
 import { needsSameSessions, type ServedModel } from "./served-model.ts";
+import { TrafficSplit } from "./traffic.ts";
 
 export interface LifecycleParts {
   readonly repository: ModelRepository;
@@ -40,7 +41,9 @@ export class Lifecycle implements ModelCatalog {
   readonly #coldShapes: ColdShapes;
   readonly #byKey = new Map<string, ServedModel>();
   /** By name: what requests may ask for, ascending by version. */
-  readonly #byName = new Map<string, ServedModel[]>();
+  readonly #byName = new Map<string, readonly ServedModel[]>();
+  /** By name, for models whose requests are shared out. */
+  readonly #splits = new Map<string, TrafficSplit>();
   /** Changes are carried out one after another. */
   #work: Promise<unknown> = Promise.resolve();
   #poll: NodeJS.Timeout | undefined;
@@ -110,13 +113,27 @@ export class Lifecycle implements ModelCatalog {
   find(name: string, version: string): ModelLookup {
     const versions = this.#byName.get(name);
     if (versions !== undefined) {
-      const served = version === "" ? versions.at(-1) : versions.find((one) => String(one.version.version) === version);
+      const wanted = version === "" ? (this.#splits.get(name)?.main(upAmong(versions)) ?? null) : version;
+      const served =
+        wanted === null ? versions.at(-1) : versions.find((one) => String(one.version.version) === String(wanted));
       if (served !== undefined) {
         if (served.isUp) return { type: "ready", model: served };
         return { type: "not-ready", reason: "its device is restarting", passing: true, version: served.version };
       }
     }
     return this.#notServed(name, version);
+  }
+
+  route(name: string, version: string, trafficKey: string | null): ModelLookup {
+    const split = version === "" ? this.#splits.get(name) : undefined;
+    if (split === undefined) return this.find(name, version);
+    const chosen = split.choose(upAmong(this.#byName.get(name) ?? []), trafficKey);
+    return this.find(name, chosen === null ? "" : String(chosen));
+  }
+
+  /** Part of the requests for a model without a version that this one gets, 0 to 1. */
+  trafficPart({ name, version }: ModelVersion): number {
+    return this.#splits.get(name)?.partOf(version) ?? (this.versions(name).at(-1) === version ? 1 : 0);
   }
 
   list(): readonly CatalogEntry[] {
@@ -397,10 +414,19 @@ export class Lifecycle implements ModelCatalog {
   #publish(served: ServedModel): void {
     const { name } = served.version;
     const others = (this.#byName.get(name) ?? []).filter((one) => one.version.key !== served.version.key);
-    this.#byName.set(
+    this.#setServed(
       name,
       [...others, served].sort((a, b) => a.version.version - b.version.version),
     );
+  }
+
+  #setServed(name: string, versions: readonly ServedModel[]): void {
+    const newest = versions.at(-1);
+    if (newest === undefined) this.#byName.delete(name);
+    else this.#byName.set(name, versions);
+    const traffic = newest?.version.settings.traffic ?? null;
+    if (traffic === null) this.#splits.delete(name);
+    else this.#splits.set(name, new TrafficSplit(name, traffic));
   }
 
   /** Requests may not ask for it any more; those that have are still answered. */
@@ -409,8 +435,7 @@ export class Lifecycle implements ModelCatalog {
     this.#byKey.delete(key);
     this.#coldShapes.forgetModel(key);
     const rest = (this.#byName.get(name) ?? []).filter((one) => one !== served);
-    if (rest.length > 0) this.#byName.set(name, rest);
-    else this.#byName.delete(name);
+    this.#setServed(name, rest);
     this.#parts.observer.servingChanged(name, version, false);
   }
 
@@ -420,6 +445,10 @@ export class Lifecycle implements ModelCatalog {
     const { name, version } = served.version;
     this.#parts.observer.servingChanged(name, version, served.isUp);
   }
+}
+
+function upAmong(versions: readonly ServedModel[]): (version: number) => boolean {
+  return (version) => versions.some((served) => served.version.version === version && served.isUp);
 }
 
 function loadDetails(served: ServedModel): object {

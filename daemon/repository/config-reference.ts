@@ -60,8 +60,13 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
   },
   versions: {
     value: "all, {latest: N}, [1, 3]",
-    byDefault: "{latest: 1}",
+    byDefault: "those of `traffic`, else {latest: 1}",
     what: "which versions are served; latest counts those that can be",
+  },
+  traffic: {
+    value: "shares by version: {2: 0.9, 3: 0.1}",
+    byDefault: "all to the highest version",
+    what: "how requests that name no version are shared out; what changes here changes at once, and a version that can't serve leaves its share to the others",
   },
   warm_shapes: {
     value: "a list of item shapes by input name",

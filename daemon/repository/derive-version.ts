@@ -11,6 +11,7 @@ import type { ModelSettings, ModelVersion } from "./model.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { deriveSequence } from "./sequence-padding.ts";
 import { sharedDimensions } from "./shared-dimensions.ts";
+import type { WrittenModelConfig } from "./written-config.ts";
 
 /** Settings of the daemon that stand in where a model's configuration says nothing. */
 export interface ModelDefaults {
@@ -64,6 +65,9 @@ export function deriveVersion(
   const warmShapes = warmItemShapes(interfaces, config, problem);
   const { sequence, proposal } = deriveSequence(interfaces, shaped, written, problem);
   if (proposal !== null) warnings.push(proposal);
+  for (const version of unservedTraffic(written)) {
+    problem(["traffic", version], `names version ${version}, which \`versions\` leaves out`);
+  }
   if (written.device === "gpu" && typeof written.replicas === "number" && written.replicas > 0) {
     problem(["replicas"], "has a meaning only with device: cpu or auto; here it is gpu");
   }
@@ -84,6 +88,7 @@ export function deriveVersion(
     minShare: written.min_share ?? 0,
     shedImplicit: written.shed ?? false,
     bestEffortDefault: written.best_effort ?? false,
+    traffic: trafficShares(written),
     warmShapes,
   };
   const model: ModelVersion = {
@@ -98,6 +103,18 @@ export function deriveVersion(
     settings,
   };
   return { ok: true, model, warnings };
+}
+
+/** Versions with traffic that the version policy can't mean. */
+function unservedTraffic({ traffic, versions }: WrittenModelConfig): string[] {
+  if (!Array.isArray(versions)) return [];
+  return Object.keys(traffic ?? {}).filter((version) => !versions.includes(Number(version)));
+}
+
+function trafficShares({ traffic }: WrittenModelConfig): ModelSettings["traffic"] {
+  if (traffic === undefined) return null;
+  const shares = Object.entries(traffic).map(([version, share]) => ({ version: Number(version), share }));
+  return shares.sort((a, b) => a.version - b.version);
 }
 
 type Report = (at: readonly (string | number)[], message: string) => void;

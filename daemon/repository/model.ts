@@ -38,6 +38,13 @@ export interface SharedDimension {
   readonly places: readonly { readonly input: number; readonly axis: number }[];
 }
 
+/** A version's part of the requests that name none; shares of a model's versions count against each other. */
+export interface TrafficShare {
+  readonly version: number;
+  /** 0: only requests that name it. */
+  readonly share: number;
+}
+
 /** A model's settings with every default filled in, units in the names. */
 export interface ModelSettings {
   /** null: max(100 ms, 4 · l(1)), decided when the model is profiled. */
@@ -55,6 +62,8 @@ export interface ModelSettings {
   readonly minShare: number;
   readonly shedImplicit: boolean;
   readonly bestEffortDefault: boolean;
+  /** Ascending by version; null: the highest version that is served gets all requests that name none. */
+  readonly traffic: readonly TrafficShare[] | null;
   /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */
   readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
 }

@@ -10,7 +10,7 @@ import { isMeantAsModel, noVersionReason } from "./misplaced.ts";
 import type { ModelVersion } from "./model.ts";
 import { CONFIG_FILES, type ModelConfig, readModelConfig } from "./model-config.ts";
 import { fileSignature, folderSignature } from "./version-files.ts";
-import type { VersionPolicy } from "./written-config.ts";
+import type { VersionPolicy, WrittenModelConfig } from "./written-config.ts";
 
 export type ScannedVersion =
   | {
@@ -114,12 +114,17 @@ export async function scanModel(
   return {
     name,
     versions: scanned,
-    policy: config.written.versions ?? POLICY_DEFAULT,
+    policy: versionPolicy(config.written),
     reason: config.problems.length > 0 ? config.problems.map(formatProblem).join("; ") : isFilling ? null : noVersion,
     isUncertain: config.problems.length > 0,
     warnings: config.warnings,
     memory: { configSignature, noVersion, versions: memories },
   };
+}
+
+/** Versions that are to get traffic are meant to be served. */
+function versionPolicy({ versions, traffic }: WrittenModelConfig): VersionPolicy {
+  return versions ?? (traffic === undefined ? POLICY_DEFAULT : Object.keys(traffic).map(Number));
 }
 
 interface VersionScan {

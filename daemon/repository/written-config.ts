@@ -25,6 +25,8 @@ export interface WrittenModelConfig {
   readonly shed?: boolean;
   readonly best_effort?: boolean;
   readonly versions?: VersionPolicy;
+  /** By version: its share of the requests that name no version. */
+  readonly traffic?: Readonly<Record<string, number>>;
   /** Item shapes to warm and profile, by input name; inputs whose items have one shape may be left out. */
   readonly warm_shapes?: readonly Readonly<Record<string, readonly number[]>>[];
   readonly sequence?: WrittenSequence;
@@ -48,6 +50,7 @@ const SEQUENCE_LENGTH_MAX = 1_048_576;
 const SEQUENCE_LENGTHS_MAX = 32;
 
 const versionsError = "all, {latest: N} or a list of version numbers";
+const trafficError = "shares by version, such as {2: 0.9, 3: 0.1}";
 const dims = z.array(integer(1), { error: "a list of dimensions" });
 const openDims = z.array(
   z.union([z.literal(-1), integer(1)], { error: "a size of at least 1, or -1 where it varies" }),
@@ -93,6 +96,12 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
       ],
       { error: versionsError },
     )
+    .optional(),
+  traffic: z
+    .record(z.string().regex(/^[1-9]\d{0,15}$/, { error: "a version is a number from 1" }), number(0, 1_000_000), {
+      error: trafficError,
+    })
+    .refine((shares) => Object.values(shares).some((share) => share > 0), { error: "needs at least one share above 0" })
     .optional(),
   warm_shapes: z
     .array(z.record(z.string(), dims, { error: "item shapes by input name" }), {

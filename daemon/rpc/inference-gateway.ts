@@ -155,7 +155,7 @@ export class InferenceGateway {
     const { inference, catalog, regions, settings } = this.#parts;
     if (this.#draining)
       throw new RpcError("UNAVAILABLE", "draining", "the daemon is shutting down and takes no more requests");
-    const model = this.#find(catalog, request);
+    const model = this.#find(catalog, request, parameters.trafficKey);
     const plan = modelPlan(model.version);
     pending.model = plan.version.key;
     const memory = this.#memoryOf(pending);
@@ -194,8 +194,8 @@ export class InferenceGateway {
     );
   }
 
-  #find(catalog: ModelCatalog, request: ReadRequest): ServedModel {
-    const found = catalog.find(request.model_name, request.model_version);
+  #find(catalog: ModelCatalog, request: ReadRequest, trafficKey: string | null): ServedModel {
+    const found = catalog.route(request.model_name, request.model_version, trafficKey);
     switch (found.type) {
       case "ready":
         return found.model;

@@ -48,8 +48,13 @@ export type RepositoryParameter = boolean | number | string | Uint8Array;
 
 /** The model repository as the wire sees it. */
 export interface ModelCatalog {
-  /** `version` as the caller wrote it, empty for the policy's choice; called for every request, so it has to be quick. */
+  /** `version` as the caller wrote it, empty for the policy's choice; quick. */
   find(name: string, version: string): ModelLookup;
+  /**
+   * The version that is to answer a request, where it names none by the model's traffic shares; otherwise as `find`.
+   * `trafficKey` is the caller's: requests of one key go to one version. Quick too.
+   */
+  route(name: string, version: string, trafficKey: string | null): ModelLookup;
   list(): readonly CatalogEntry[];
   /** Versions of a model that are served or could be, ascending; empty for an unknown name. */
   versions(name: string): readonly number[];

@@ -7,6 +7,7 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
     version: 1,
     state: "READY",
     reason: "",
+    traffic: 1,
     placement: "device",
     lanes: ["cpu0"],
     max_batch: 8,

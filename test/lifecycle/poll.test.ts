@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { cpSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { tensor } from "slackline-client";
+import { type InferOptions, tensor } from "slackline-client";
 import { addOne, identity } from "../../models/onnx/tiny.ts";
 import { unknownOperator } from "../support/broken-model.ts";
 import {
@@ -86,6 +86,35 @@ describe("poll", () => {
     assert.deepEqual(traffic.errors, []);
     assert.equal(live.log.filter(({ msg }) => msg === "m/3 is ready").length, 1);
     assert.ok(live.log.some(({ msg }) => msg === "m/3 has new settings"));
+  });
+
+  test("requests are shared out among versions, and shares change without loading anew", async () => {
+    writeModelFiles(repository.dir, "shared", {
+      "config.yaml": `${CONFIG}traffic: { 1: 3, 2: 1 }\n`,
+      "1/model.onnx": addOne(4),
+      "2/model.onnx": identity("FP32", 4),
+    });
+    await until("both are served", async () => {
+      return (await state("shared", "1")) === "READY" && (await state("shared", "2")) === "READY";
+    });
+    const x = tensor.float32([1, 4], new Float32Array(4));
+    const answeredBy = async (options: InferOptions = {}): Promise<string> => {
+      return (await live.client.infer("shared", { x }, options)).version;
+    };
+    const versions: string[] = [];
+    for (let i = 0; i < 12; i++) versions.push(await answeredBy());
+    assert.equal(versions.filter((version) => version === "2").length, 3, versions.join());
+    const ofOneUser = new Set<string>();
+    for (let i = 0; i < 8; i++) ofOneUser.add(await answeredBy({ trafficKey: "a user" }));
+    assert.equal(ofOneUser.size, 1);
+    assert.deepEqual((await live.modelStatus("shared")).traffic, 0.25);
+    assert.equal((await live.client.modelMetadata("shared")).versions.join(), "1,2");
+
+    writeModelFiles(repository.dir, "shared", { "config.yaml": `${CONFIG}traffic: { 1: 0, 2: 1 }\n` });
+    await until("all go to the new version", async () => (await live.modelStatus("shared")).traffic === 1);
+    for (let i = 0; i < 4; i++) assert.equal(await answeredBy(), "2");
+    assert.equal(await answeredBy({ version: 1 }), "1");
+    assert.equal(live.log.filter(({ msg }) => /^shared\/\d is ready/.test(msg)).length, 2);
   });
 
   test("a config.yaml that breaks leaves the model serving as it was", async () => {

@@ -217,6 +217,7 @@ test("settings are taken over in full", () => {
     "min_share: 0.25",
     "shed: true",
     "best_effort: true",
+    "traffic: { 12: 0, 1: 3 }",
     "shapes: { x: [3, 64, -1], y: [9] }",
     "warm_shapes:",
     "  - { x: [3, 64, 32] }",
@@ -237,6 +238,10 @@ test("settings are taken over in full", () => {
     minShare: 0.25,
     shedImplicit: true,
     bestEffortDefault: true,
+    traffic: [
+      { version: 1, share: 3 },
+      { version: 12, share: 0 },
+    ],
     warmShapes: [
       { x: [3, 64, 32], mask: [2] },
       { x: [3, 64, 48], mask: [2] },
@@ -361,6 +366,17 @@ const BAD_YAML: readonly { readonly yaml: string; readonly problems: readonly st
   {
     yaml: "versions: { latest: 0 }",
     problems: ['1:11: versions: got {"latest":0}; expected all, {latest: N} or a list of version numbers'],
+  },
+  {
+    yaml: "traffic: { 1: 1, latest: 2, 3: -1 }",
+    problems: [
+      "1:18: traffic.latest: a version is a number from 1",
+      "1:32: traffic.3: got -1; expected a number from 0 to 1000000",
+    ],
+  },
+  {
+    yaml: "traffic: { 1: 0 }",
+    problems: ["1:10: traffic: needs at least one share above 0"],
   },
   { yaml: "slo_ms: .inf", problems: ["1:9: slo_ms: got Infinity; expected a number above 0, up to 86400000"] },
 ];

@@ -37,6 +37,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: false,
+      traffic: null,
       warmShapes: [],
     },
   });
@@ -253,9 +254,21 @@ test("only positive integers are versions, and the policy chooses among them", a
     "all/config.yaml": "versions: all\n",
     ...versions("some"),
     "some/config.yaml": "versions: [1, 7]\n",
+    ...versions("shared"),
+    "shared/config.yaml": "traffic: { 10: 0.1, 2: 0.9 }\n",
+    ...versions("torn"),
+    "torn/config.yaml": "traffic: { 1: 0.5, 2: 0.5 }\nversions: [2]\n",
   });
   const result = await repository.scan();
-  assert.deepEqual(keys(result), ["all/1", "all/2", "all/10", "newest/10", "some/1", "two/2", "two/10"]);
+  const served = ["all/1", "all/2", "all/10", "newest/10", "shared/2", "shared/10", "some/1", "two/2", "two/10"];
+  assert.deepEqual(keys(result), served);
+  const shared = result.models.find(({ key }) => key === "shared/10");
+  assert.deepEqual(shared?.settings.traffic, [
+    { version: 2, share: 0.9 },
+    { version: 10, share: 0.1 },
+  ]);
+  const torn = result.unavailable.find(({ name }) => name === "torn");
+  assert.equal(torn?.reason, "torn/config.yaml:1:15: traffic.1: names version 1, which `versions` leaves out");
   assert.deepEqual(result.warnings, ["some: version 7 is asked for by its configuration, but does not exist"]);
 });
 

@@ -292,6 +292,11 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
     "request parameter 'best_effort' must be true or false, got 1",
   ),
   bad(
+    "a traffic key that is empty",
+    parameter("slackline_traffic_key", { string_param: "" }),
+    "request parameter 'slackline_traffic_key' must be a string of 1 to 256 characters, got ''",
+  ),
+  bad(
     "an unknown shared memory region",
     vectorRequest({
       inputs: [

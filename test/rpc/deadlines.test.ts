@@ -5,7 +5,7 @@ import { callDeadlineUs, type DeadlineInputs, resolveDeadline } from "../../daem
 import { answered, failed, type Harness, infer, startServer, vectorRequest } from "./harness.ts";
 import { SLO_US } from "./models.ts";
 
-const NONE = { withinUs: null, bestEffort: null, timings: false, allOutputs: false, cancel: false };
+const NONE = { withinUs: null, bestEffort: null, timings: false, allOutputs: false, trafficKey: null, cancel: false };
 
 function resolve(changes: Partial<DeadlineInputs>) {
   return resolveDeadline({

@@ -66,6 +66,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: bestEffort,
+      traffic: null,
       warmShapes: [],
     },
   };
@@ -96,6 +97,14 @@ export class FakeCatalog implements ModelCatalog {
   isReady = true;
   /** Thrown by `find`, to see what becomes of the unforeseen. */
   failure: Error | null = null;
+
+  /** The traffic keys that requests came with. */
+  readonly trafficKeys: (string | null)[] = [];
+
+  route(name: string, version: string, trafficKey: string | null): ModelLookup {
+    this.trafficKeys.push(trafficKey);
+    return this.find(name, version);
+  }
 
   find(name: string, version: string): ModelLookup {
     if (this.failure !== null) throw this.failure;

@@ -12,16 +12,27 @@ export interface RequestParameters {
   readonly timings: boolean;
   /** Whether the outputs that the request names are no choice of outputs, but places for some of them. */
   readonly allOutputs: boolean;
+  /** Requests of one key go to one version of the model; null where any will do. */
+  readonly trafficKey: string | null;
   /** Not a request: cancels the one with the same id on the same stream. */
   readonly cancel: boolean;
 }
 
-const NONE: RequestParameters = { withinUs: null, bestEffort: null, timings: false, allOutputs: false, cancel: false };
+const NONE: RequestParameters = {
+  withinUs: null,
+  bestEffort: null,
+  timings: false,
+  allOutputs: false,
+  trafficKey: null,
+  cancel: false,
+};
 
 const UNSET: ReadParameter = {};
 
 /** Longer is no deadline to plan by, and keeps sums of microseconds exact. */
 const WITHIN_US_MAX = 2 ** 50;
+
+const KEY_LENGTH_MAX = 256;
 
 /**
  * Reads the parameters of a request. Unknown ones are ignored, as clients send their own. Throws `RpcError` for values
@@ -34,6 +45,7 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
   let bestEffort: boolean | null = null;
   let timings = false;
   let allOutputs = false;
+  let trafficKey: string | null = null;
   let cancel = false;
   for (const name of names) {
     const parameter = parameters[name] ?? UNSET;
@@ -57,6 +69,9 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
       case REQUEST_PARAMETERS.allOutputs:
         allOutputs = flag(name, parameter);
         break;
+      case REQUEST_PARAMETERS.trafficKey:
+        trafficKey = key(name, parameter);
+        break;
       case REQUEST_PARAMETERS.cancel:
         cancel = flag(name, parameter);
         break;
@@ -69,7 +84,7 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
         break;
     }
   }
-  return { withinUs, bestEffort, timings, allOutputs, cancel };
+  return { withinUs, bestEffort, timings, allOutputs, trafficKey, cancel };
 }
 
 function least(a: number | null, b: number | null): number | null {
@@ -106,6 +121,12 @@ export function integer(name: string, parameter: ReadParameter, expected = "an i
   const value = choice === "int64_param" || choice === "uint64_param" ? Number(parameter[choice]) : Number.NaN;
   if (!(value >= 0)) throw badParameter(name, expected, shownValue(parameter));
   return value;
+}
+
+function key(name: string, parameter: ReadParameter): string {
+  const value = parameterValue(parameter);
+  if (typeof value === "string" && value !== "" && value.length <= KEY_LENGTH_MAX) return value;
+  throw badParameter(name, `a string of 1 to ${KEY_LENGTH_MAX} characters`, shownValue(parameter));
 }
 
 function flag(name: string, parameter: ReadParameter): boolean {
