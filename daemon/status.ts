@@ -95,6 +95,8 @@ export interface ModelCounts {
   readonly shed: Readonly<Record<string, number>>;
   readonly failed: number;
   readonly cancelled: number;
+  /** Of those shed or lost, how many its fallback answered. */
+  readonly fallbacks: number;
   readonly executions: number;
   /** Items executed, padding left out, and slots executed, padding counted. */
   readonly items: number;

@@ -54,6 +54,9 @@ export const TIMING_PARAMETERS = {
   waitHeldUs: "slackline_wait_held_us",
 } as const;
 
+/** Of an answer that another model gave, its fallback, in place of the one that was asked for: the cause of that one's refusal (`late`). */
+export const FALLBACK_PARAMETER = "slackline_fallback";
+
 /** Parameters of an input, or of an output asked for, that lies in a registered region instead of the message. */
 export const SHARED_MEMORY_PARAMETERS = {
   region: "shared_memory_region",

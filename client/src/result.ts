@@ -1,7 +1,7 @@
 /** What `infer` resolves with. */
 import type { Datatype } from "./datatypes.ts";
 import { SlacklineError } from "./errors.ts";
-import { TIMING_PARAMETERS } from "./generated/parameters.ts";
+import { FALLBACK_PARAMETER, TIMING_PARAMETERS } from "./generated/parameters.ts";
 import type { Tensor } from "./tensor.ts";
 import type { ParameterValue } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
@@ -38,6 +38,7 @@ export interface InferTimings {
 
 /** An answer. */
 export class InferResult {
+  /** The model that answered: another one than was asked for, where that fell back on it. */
   readonly model: string;
   /** The version that answered. */
   readonly version: string;
@@ -45,6 +46,8 @@ export class InferResult {
   readonly outputs: Readonly<Record<string, Tensor>>;
   /** How long after its deadline the answer was ready, in milliseconds; 0 where on time or without one. */
   readonly lateMs: number;
+  /** Where the model that was asked for fell back on this one: why (`late`, `queue_items`, …). */
+  readonly fallback: string | undefined;
   /** Where asked for with `timings: true` and the server is slackline. */
   readonly timings: InferTimings | undefined;
   /** Everything that the server sent beside the outputs. */
@@ -56,6 +59,7 @@ export class InferResult {
     this.outputs = response.outputs;
     this.parameters = response.parameters;
     this.lateMs = Number(response.parameters[TIMING_PARAMETERS.lateUs] ?? 0) / 1000;
+    this.fallback = response.parameters[FALLBACK_PARAMETER]?.toString();
     this.timings = timingsOf(response.parameters);
   }
 

@@ -53,6 +53,8 @@ export class Lifecycle implements ModelCatalog {
   /** By what can't be served: the reason that the log has. */
   #reported = new Map<string, string>();
   #pollProblem: string | null = null;
+  /** Warnings of fallbacks that are not served which the log has. */
+  #withoutFallback = new Set<string>();
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
@@ -303,7 +305,22 @@ export class Lifecycle implements ModelCatalog {
       if (failures.length === before) break;
     }
     for (const key of leaving) await this.#remove(key);
+    this.#reportFallbacks();
     return failures;
+  }
+
+  /** Warns of fallbacks that are not there to answer, once for as long as it stays so. */
+  #reportFallbacks(): void {
+    const before = this.#withoutFallback;
+    this.#withoutFallback = new Set();
+    for (const { version } of this.#byKey.values()) {
+      const { fallback } = version.settings;
+      if (fallback === null || this.find(fallback.model, fallback.version).type === "ready") continue;
+      const name = fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
+      const problem = `${version.key}: its fallback ${name} is not served; until it is, nothing falls back on it`;
+      this.#withoutFallback.add(problem);
+      if (!before.has(problem)) this.#parts.logger.warn({ model: version.key, fallback: name }, problem);
+    }
   }
 
   /** Logs what is wrong, once for as long as it stays so. */

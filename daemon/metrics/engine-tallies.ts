@@ -68,6 +68,12 @@ export class EngineTallies implements EngineObserver {
     else refusal.count++;
   }
 
+  /** A request that the model refused was given to its fallback. */
+  fellBack(model: string, cause: string, answered: boolean): void {
+    const tally = this.model(model);
+    count(answered ? tally.fallbacks : tally.fallbackFailures, cause);
+  }
+
   arrived(request: AcceptedRequest): void {
     const tally = this.model(request.model);
     tally.requests++;

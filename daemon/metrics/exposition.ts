@@ -131,6 +131,18 @@ export function exposeTallies(registry: Registry, tallies: EngineTallies, source
     "Requests that went on as best-effort work, as they would miss an SLO they did not ask for",
     (tally) => tally.demoted,
   );
+  perModelAnd(
+    "cause",
+    "slackline_fallbacks_total",
+    "Requests that the model refused and its fallback answered",
+    (tally) => tally.fallbacks,
+  );
+  perModelAnd(
+    "cause",
+    "slackline_fallback_failures_total",
+    "Requests that the model refused and its fallback could not answer",
+    (tally) => tally.fallbackFailures,
+  );
   perModelAnd("phase", "slackline_cancelled_total", "Requests cancelled by their callers", (tally) => ({
     queued: tally.cancelledQueued,
     executing: tally.cancelledExecuting,

@@ -27,6 +27,7 @@ export class TallyStatistics implements StatisticsSource {
       shed: { ...tally.shed },
       failed: tally.failed + tally.lost,
       cancelled: tally.cancelled,
+      fallbacks: Object.values(tally.fallbacks).reduce((sum: number, count = 0) => sum + count, 0),
       executions: tally.executions.deadline + tally.executions.fill + tally.executions.share,
       items: tally.items,
       slots: tally.slots,

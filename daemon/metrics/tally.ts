@@ -63,6 +63,9 @@ export class ModelTally extends ExecutionTally {
   /** Accepted, and not executing yet. */
   pending = 0;
   readonly shed: Partial<Record<ShedCause, number>> = {};
+  /** Refused by this model and given to its fallback: which answered, by cause, or did not. */
+  readonly fallbacks: Partial<Record<string, number>> = {};
+  readonly fallbackFailures: Partial<Record<string, number>> = {};
   readonly misses: Partial<Record<MissCause, number>> = {};
   lastInferenceMs = 0;
   /** Items of requests that were answered. */

@@ -58,6 +58,11 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "false",
     what: "whether requests that say nothing are best-effort work",
   },
+  fallback: {
+    value: "MODEL or MODEL/VERSION",
+    byDefault: "none",
+    what: "a cheaper model with the same inputs that answers requests with deadlines which this one can't answer in time",
+  },
   versions: {
     value: "all, {latest: N}, [1, 3]",
     byDefault: "those of `traffic`, else {latest: 1}",

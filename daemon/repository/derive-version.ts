@@ -65,6 +65,8 @@ export function deriveVersion(
   const warmShapes = warmItemShapes(interfaces, config, problem);
   const { sequence, proposal } = deriveSequence(interfaces, shaped, written, problem);
   if (proposal !== null) warnings.push(proposal);
+  if (written.fallback === files.name)
+    problem(["fallback"], "names the model itself; another model is to answer for it");
   for (const version of unservedTraffic(written)) {
     problem(["traffic", version], `names version ${version}, which \`versions\` leaves out`);
   }
@@ -88,6 +90,7 @@ export function deriveVersion(
     minShare: written.min_share ?? 0,
     shedImplicit: written.shed ?? false,
     bestEffortDefault: written.best_effort ?? false,
+    fallback: fallbackOf(written),
     traffic: trafficShares(written),
     warmShapes,
   };
@@ -109,6 +112,12 @@ export function deriveVersion(
 function unservedTraffic({ traffic, versions }: WrittenModelConfig): string[] {
   if (!Array.isArray(versions)) return [];
   return Object.keys(traffic ?? {}).filter((version) => !versions.includes(Number(version)));
+}
+
+function fallbackOf({ fallback }: WrittenModelConfig): ModelSettings["fallback"] {
+  if (fallback === undefined) return null;
+  const [model = "", version = ""] = fallback.split("/");
+  return { model, version };
 }
 
 function trafficShares({ traffic }: WrittenModelConfig): ModelSettings["traffic"] {

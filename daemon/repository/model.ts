@@ -62,6 +62,8 @@ export interface ModelSettings {
   readonly minShare: number;
   readonly shedImplicit: boolean;
   readonly bestEffortDefault: boolean;
+  /** Who answers where this model can't by a request's deadline; null: nobody. Version `""`: whichever answers when none is named. */
+  readonly fallback: { readonly model: string; readonly version: string } | null;
   /** Ascending by version; null: the highest version that is served gets all requests that name none. */
   readonly traffic: readonly TrafficShare[] | null;
   /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */

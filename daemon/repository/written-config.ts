@@ -24,6 +24,8 @@ export interface WrittenModelConfig {
   readonly min_share?: number;
   readonly shed?: boolean;
   readonly best_effort?: boolean;
+  /** `MODEL` or `MODEL/VERSION`. */
+  readonly fallback?: string;
   readonly versions?: VersionPolicy;
   /** By version: its share of the requests that name no version. */
   readonly traffic?: Readonly<Record<string, number>>;
@@ -50,6 +52,7 @@ const SEQUENCE_LENGTH_MAX = 1_048_576;
 const SEQUENCE_LENGTHS_MAX = 32;
 
 const versionsError = "all, {latest: N} or a list of version numbers";
+const fallbackError = "the name of a model, or MODEL/VERSION";
 const trafficError = "shares by version, such as {2: 0.9, 3: 0.1}";
 const dims = z.array(integer(1), { error: "a list of dimensions" });
 const openDims = z.array(
@@ -87,6 +90,10 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
   min_share: number(0, 1).optional(),
   shed: boolean().optional(),
   best_effort: boolean().optional(),
+  fallback: z
+    .string({ error: fallbackError })
+    .regex(/^[^/]+(\/[1-9]\d{0,15})?$/, { error: fallbackError })
+    .optional(),
   versions: z
     .union(
       [

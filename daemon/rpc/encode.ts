@@ -1,5 +1,5 @@
 /** Answers as messages: always raw contents, since clients decode nothing else for numeric types. */
-import { TIMING_PARAMETERS } from "../../proto/parameters.ts";
+import { FALLBACK_PARAMETER, TIMING_PARAMETERS } from "../../proto/parameters.ts";
 import type { RequestTimings } from "../engine/ports.ts";
 import type { StringElements, Tensor } from "../engine/tensors.ts";
 import type { ModelPlan } from "./decode/model-plan.ts";
@@ -17,6 +17,8 @@ export interface AskedAnswer {
   readonly id: string;
   /** Whether the caller asked where its time went. */
   readonly withTimings: boolean;
+  /** Where this model answers in place of the one that was asked for: why; else null. */
+  readonly fallbackCause: string | null;
   /** null where all outputs go into the message. */
   readonly shared: SharedOutputs | null;
 }
@@ -38,7 +40,7 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
     model_name: plan.version.name,
     model_version: plan.versionText,
     id: asked.id,
-    parameters: timingParameters(timings, asked.withTimings),
+    parameters: answerParameters(asked, timings),
     outputs,
     raw_output_contents: raws,
   };
@@ -59,6 +61,14 @@ export function joinStrings(elements: StringElements): Buffer {
     offset += element.byteLength;
   }
   return bytes;
+}
+
+function answerParameters(
+  { withTimings, fallbackCause }: AskedAnswer,
+  timings: RequestTimings,
+): Readonly<Record<string, WireParameter>> {
+  const parameters = timingParameters(timings, withTimings);
+  return fallbackCause === null ? parameters : { ...parameters, [FALLBACK_PARAMETER]: { string_param: fallbackCause } };
 }
 
 /** Response parameters that tell where the time went; lateness is told unasked. Durations are microseconds. */

@@ -1,10 +1,11 @@
 /** The way of one request between wire and engine, whatever transport it came on. */
 import { getHeapStatistics } from "node:v8";
 import type { AcceptedRequest, Inference, Outcome } from "../engine/ports.ts";
+import type { ModelVersion } from "../repository/model.ts";
 import type { RequestId } from "../scheduler/types.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { type InferenceCodec, peekRequestId } from "./codec.ts";
-import { type CallDeadline, resolveDeadline } from "./deadlines.ts";
+import { type CallDeadline, type Deadline, resolveDeadline } from "./deadlines.ts";
 import { modelPlan } from "./decode/model-plan.ts";
 import { type RequestParameters, readRequestParameters } from "./decode/parameters.ts";
 import { malformedMessage, unknownModel } from "./decode/refusals.ts";
@@ -12,10 +13,11 @@ import { decodeRequest } from "./decode/request.ts";
 import type { RequestMemory } from "./decode/request-memory.ts";
 import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
+import { mayFallBack, wouldBeAnsweredLate } from "./fallback.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
-import type { ModelCatalog, ModelNotReady, RefusalObserver, RpcLogger, ServedModel } from "./ports.ts";
+import type { ModelCatalog, ModelNotReady, RequestObserver, RpcLogger, ServedModel } from "./ports.ts";
 import { RequestRegions } from "./request-regions.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
@@ -55,7 +57,36 @@ export interface GatewayParts {
   readonly regions: SharedMemoryRegions;
   readonly settings: RpcSettings;
   readonly logger: RpcLogger;
-  readonly observer: RefusalObserver | null;
+  readonly observer: RequestObserver | null;
+}
+
+/** A request that was read, whichever model answers it. */
+interface Taken {
+  readonly pending: PendingCall;
+  readonly request: ReadRequest;
+  readonly parameters: RequestParameters;
+  readonly tenant: string;
+  readonly deadline: Deadline;
+  readonly shared: RequestRegions;
+  readonly responder: Responder;
+}
+
+/** Why the model that was asked for does not answer. */
+interface Refusal {
+  readonly model: ServedModel | null;
+  readonly key: string;
+  readonly error: RpcError;
+  /** Whether it is to answer all the same, late, where nobody else does. */
+  readonly lateInstead: boolean;
+}
+
+/** One model that is to answer. */
+interface Attempt {
+  readonly model: ServedModel;
+  /** Who answers in its place where it can't by the deadline. */
+  readonly standIn: ServedModel | null;
+  /** null where it was asked for itself. */
+  readonly insteadOf: Refusal | null;
 }
 
 /** What a string takes besides its bytes: the object, its place in an array, and its share of what collecting the heap needs. */
@@ -75,6 +106,8 @@ export class InferenceGateway {
   #draining = false;
   readonly #stringBytes: number;
   #underWay = 0;
+  /** Fallbacks that could not take a request: told once each. */
+  readonly #unfit = new Set<string>();
   readonly #idleWaiters = new Set<() => void>();
 
   constructor(parts: GatewayParts) {
@@ -152,32 +185,61 @@ export class InferenceGateway {
     call: CallContext,
     responder: Responder,
   ): void {
-    const { inference, catalog, regions, settings } = this.#parts;
+    const { inference, regions, settings } = this.#parts;
     if (this.#draining)
       throw new RpcError("UNAVAILABLE", "draining", "the daemon is shutting down and takes no more requests");
-    const model = this.#find(catalog, request, parameters.trafficKey);
-    const plan = modelPlan(model.version);
-    pending.model = plan.version.key;
-    const memory = this.#memoryOf(pending);
-    const shared = new RequestRegions(regions, call.peer, memory.takeBytes);
-    pending.regions = shared;
-    const decoded = decodeRequest(plan, request, shared, memory, parameters.allOutputs);
-    const sharedOutputs = shared.outputs(request.outputs, parameters.allOutputs);
+    const { model, insteadOf } = this.#find(request, parameters.trafficKey);
+    pending.model = insteadOf?.key ?? model.version.key;
+    const { bestEffortDefault } = model.version.settings;
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
       call: call.deadline,
       parameters,
       sloUs: model.sloUs,
-      bestEffortDefault: plan.version.settings.bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
+      bestEffortDefault: bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
       replyMarginUs: settings.replyMarginUs,
     });
-    const asked: AskedAnswer = { plan, id: request.id, withTimings: parameters.timings, shared: sharedOutputs };
+    const isUrgent = deadline.deadlineUs !== null;
+    if (insteadOf !== null && !isUrgent) throw insteadOf.error;
+    const shared = new RequestRegions(regions, call.peer, (bytes) => this.#hold(pending, bytes));
+    pending.regions = shared;
+    const taken: Taken = { pending, request, parameters, tenant: call.tenant, deadline, shared, responder };
+    const standIn = insteadOf === null && isUrgent ? this.#standInFor(model.version, parameters.trafficKey) : null;
+    if (insteadOf === null) this.#infer(taken, { model, standIn, insteadOf });
+    else this.#fallBack(taken, model, insteadOf);
+  }
+
+  /** Has one model answer; throws `RpcError` where the request is none for it. */
+  #infer(taken: Taken, attempt: Attempt): void {
+    const { inference } = this.#parts;
+    const { pending, request, parameters, deadline, shared } = taken;
+    const { standIn, insteadOf } = attempt;
+    const plan = modelPlan(attempt.model.version);
+    const decoded = decodeRequest(plan, request, shared, this.#memoryOf(pending), parameters.allOutputs);
+    const asked: AskedAnswer = {
+      plan,
+      id: request.id,
+      withTimings: parameters.timings,
+      fallbackCause: insteadOf?.error.cause ?? null,
+      shared: shared.outputs(request.outputs, parameters.allOutputs),
+    };
+    let underWay = true;
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
-      pending.end();
-      this.#reply(outcome, accepted, asked, responder);
+      underWay = false;
+      if (outcome.type !== "answered" && insteadOf !== null) {
+        this.#notReplaced(taken, insteadOf);
+      } else if (standIn !== null && mayFallBack(outcome, deadline)) {
+        const error = outcomeError(outcome, accepted, plan, inference.nowUs());
+        const lateInstead = wouldBeAnsweredLate(outcome, deadline, attempt.model);
+        this.#fallBack(taken, standIn, { model: attempt.model, key: plan.version.key, error, lateInstead });
+      } else {
+        pending.end();
+        if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf.key, insteadOf.error.cause, true);
+        this.#reply(outcome, accepted, asked, taken.responder);
+      }
     };
     // Written out: spreading objects costs more than decoding does.
-    pending.requestId = inference.submit(
+    const requestId = inference.submit(
       {
         model: plan.version.key,
         items: decoded.items,
@@ -186,24 +248,75 @@ export class InferenceGateway {
         inputs: decoded.inputs,
         outputs: decoded.outputs,
         deadlineUs: deadline.deadlineUs,
-        explicit: deadline.explicit,
+        // Where somebody can still answer in time, it is not answered late.
+        explicit: deadline.explicit || standIn !== null,
         expiresUs: deadline.expiresUs,
-        tenant: call.tenant,
+        tenant: taken.tenant,
       },
       reply,
     );
+    // One that was refused at once may be under way with another model by now.
+    if (underWay) pending.requestId = requestId;
   }
 
-  #find(catalog: ModelCatalog, request: ReadRequest, trafficKey: string | null): ServedModel {
-    const found = catalog.route(request.model_name, request.model_version, trafficKey);
+  #fallBack(taken: Taken, standIn: ServedModel, insteadOf: Refusal): void {
+    try {
+      this.#infer(taken, { model: standIn, standIn: null, insteadOf });
+    } catch (thrown) {
+      if (!(thrown instanceof RpcError)) throw thrown;
+      this.#tellUnfit(insteadOf.key, standIn.version.key, thrown);
+      this.#notReplaced(taken, insteadOf);
+    }
+  }
+
+  /** The fallback does not answer either: it is as if there were none. */
+  #notReplaced(taken: Taken, { key, model, error, lateInstead }: Refusal): void {
+    const { pending, responder } = taken;
+    this.#parts.observer?.fellBack(key, error.cause, false);
+    try {
+      if (!lateInstead || model === null) throw error;
+      this.#infer(taken, { model, standIn: null, insteadOf: null });
+    } catch (thrown) {
+      pending.end();
+      this.#refuse(thrown, pending.id, key, responder);
+    }
+  }
+
+  #tellUnfit(key: string, standIn: string, { message }: RpcError): void {
+    const pair = `${key} ${standIn}`;
+    if (this.#unfit.has(pair)) return;
+    this.#unfit.add(pair);
+    this.#parts.logger.warn(
+      { model: key, fallback: standIn },
+      `${standIn} can't answer for ${key}, whose fallback it is: ${message}`,
+    );
+  }
+
+  /** The model that is to answer: another one where the one that was asked for can't, and has a fallback. */
+  #find(
+    { model_name: name, model_version: version }: ReadRequest,
+    trafficKey: string | null,
+  ): Pick<Attempt, "model" | "insteadOf"> {
+    const found = this.#parts.catalog.route(name, version, trafficKey);
     switch (found.type) {
       case "ready":
-        return found.model;
+        return { model: found.model, insteadOf: null };
       case "unknown":
-        throw unknownModel(request.model_name, request.model_version);
-      case "not-ready":
-        throw notReady(request.model_name, found);
+        throw unknownModel(name, version);
+      case "not-ready": {
+        const error = notReady(name, found);
+        const standIn = found.version === null ? null : this.#standInFor(found.version, trafficKey);
+        if (found.version === null || standIn === null) throw error;
+        return { model: standIn, insteadOf: { model: null, key: found.version.key, error, lateInstead: false } };
+      }
     }
+  }
+
+  #standInFor(version: ModelVersion, trafficKey: string | null): ServedModel | null {
+    const { fallback } = version.settings;
+    if (fallback === null) return null;
+    const found = this.#parts.catalog.route(fallback.model, fallback.version, trafficKey);
+    return found.type === "ready" && found.model.version.key !== version.key ? found.model : null;
   }
 
   #reply(outcome: Outcome, accepted: AcceptedRequest, asked: AskedAnswer, responder: Responder): void {

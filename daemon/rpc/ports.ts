@@ -98,10 +98,15 @@ export interface StatisticsSource {
   statistics(key: string): ModelStatisticsSnapshot | null;
 }
 
-/** Learns of the requests that never reached the engine; the engine's observers see the others. */
-export interface RefusalObserver {
-  /** `model` is the key where the model is known; `code` is a gRPC status name, `cause` as callers see it. */
+/** Learns of what the engine's observers don't see. */
+export interface RequestObserver {
+  /**
+   * A request was answered with an error that is not the engine's. `model` is the key where the model is known; `code` is a gRPC
+   * status name, `cause` as callers see it.
+   */
   refused(model: string | null, code: string, cause: string): void;
+  /** A request that the model refused for `cause` was given to its fallback, which answered it or did not. */
+  fellBack(model: string, cause: string, answered: boolean): void;
 }
 
 /** The part of pino that is used here. */

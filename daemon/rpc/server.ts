@@ -11,7 +11,7 @@ import { controlHandlers } from "./control-service.ts";
 import { eagerWrites, serializeAnswer } from "./eager-writes.ts";
 import { Health } from "./health.ts";
 import { InferenceGateway } from "./inference-gateway.ts";
-import type { ModelCatalog, RefusalObserver, RpcLogger, StatisticsSource } from "./ports.ts";
+import type { ModelCatalog, RequestObserver, RpcLogger, StatisticsSource } from "./ports.ts";
 import { DEFAULT_RPC_SETTINGS, type RpcSettings, type RpcTls } from "./settings.ts";
 import { SharedMemoryRegions } from "./shared-memory.ts";
 import { sharedMemoryHandlers } from "./shared-memory-service.ts";
@@ -26,7 +26,7 @@ export interface RpcServerParts {
   /** What is left out has its default. */
   readonly settings: Partial<RpcSettings>;
   readonly logger: RpcLogger;
-  readonly observer?: RefusalObserver;
+  readonly observer?: RequestObserver;
 }
 
 export interface RpcServer {

@@ -29,6 +29,7 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
       shed: {},
       failed: 0,
       cancelled: 0,
+      fallbacks: 0,
       executions: 0,
       items: 0,
       slots: 0,

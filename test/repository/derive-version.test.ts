@@ -217,6 +217,7 @@ test("settings are taken over in full", () => {
     "min_share: 0.25",
     "shed: true",
     "best_effort: true",
+    "fallback: other/3",
     "traffic: { 12: 0, 1: 3 }",
     "shapes: { x: [3, 64, -1], y: [9] }",
     "warm_shapes:",
@@ -238,6 +239,7 @@ test("settings are taken over in full", () => {
     minShare: 0.25,
     shedImplicit: true,
     bestEffortDefault: true,
+    fallback: { model: "other", version: "3" },
     traffic: [
       { version: 1, share: 3 },
       { version: 12, share: 0 },
@@ -299,6 +301,12 @@ const CONTRADICTIONS: readonly {
     inputs: { x: ["n"] },
     outputs: { y: ["n"] },
     problems: ["m/config.yaml:2:11: replicas: has a meaning only with device: cpu or auto; here it is gpu"],
+  },
+  {
+    yaml: "fallback: m",
+    inputs: { x: ["n"] },
+    outputs: { y: ["n"] },
+    problems: ["m/config.yaml:1:11: fallback: names the model itself; another model is to answer for it"],
   },
   {
     yaml: "device: cpu\nreplicas: 0",
@@ -377,6 +385,10 @@ const BAD_YAML: readonly { readonly yaml: string; readonly problems: readonly st
   {
     yaml: "traffic: { 1: 0 }",
     problems: ["1:10: traffic: needs at least one share above 0"],
+  },
+  {
+    yaml: "fallback: other/latest",
+    problems: ['1:11: fallback: got "other/latest"; expected the name of a model, or MODEL/VERSION'],
   },
   { yaml: "slo_ms: .inf", problems: ["1:9: slo_ms: got Infinity; expected a number above 0, up to 86400000"] },
 ];

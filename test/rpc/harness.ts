@@ -21,6 +21,8 @@ export interface Harness {
   /** Messages logged as errors. */
   readonly logged: { readonly details: object; readonly message: string }[];
   readonly refusals: string[];
+  readonly fallbacks: string[];
+  readonly warnings: string[];
   readonly statistics: Map<string, ModelStatisticsSnapshot>;
   stop(): Promise<void>;
 }
@@ -30,12 +32,14 @@ export async function startServer(settings: Partial<RpcSettings> = {}, options: 
   const catalog = new FakeCatalog();
   const logged: { details: object; message: string }[] = [];
   const refusals: string[] = [];
+  const fallbacks: string[] = [];
+  const warnings: string[] = [];
   const statistics = new Map<string, ModelStatisticsSnapshot>();
   const quiet = () => {};
   const logger: RpcLogger = {
     debug: quiet,
     info: quiet,
-    warn: quiet,
+    warn: (_details, message) => warnings.push(message),
     error: (details, message) => logged.push({ details, message }),
   };
   const server = createRpcServer({
@@ -44,7 +48,11 @@ export async function startServer(settings: Partial<RpcSettings> = {}, options: 
     statistics: { statistics: (key) => statistics.get(key) ?? null },
     settings: { port: 0, serverVersion: "1.2.3", ...settings },
     logger,
-    observer: { refused: (model, code, cause) => refusals.push(`${model ?? "-"} ${code} ${cause}`) },
+    observer: {
+      refused: (model, code, cause) => refusals.push(`${model ?? "-"} ${code} ${cause}`),
+      fellBack: (model, cause, answered) =>
+        fallbacks.push(`${model} ${cause} ${answered ? "answered" : "not answered"}`),
+    },
   });
   const { port } = await server.start();
   const address = `127.0.0.1:${port}`;
@@ -53,7 +61,7 @@ export async function startServer(settings: Partial<RpcSettings> = {}, options: 
     client.close();
     await server.stop(200);
   };
-  return { server, client, address, inference, catalog, logged, refusals, statistics, stop };
+  return { server, client, address, inference, catalog, logged, refusals, fallbacks, warnings, statistics, stop };
 }
 
 export interface Failure {

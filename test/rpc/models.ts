@@ -30,6 +30,7 @@ interface ModelOptions {
   readonly batched?: boolean;
   readonly maxBatchSize?: number;
   readonly bestEffort?: boolean;
+  readonly fallback?: ModelVersion["settings"]["fallback"];
   readonly sharedDimensions?: ModelVersion["sharedDimensions"];
 }
 
@@ -40,6 +41,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     batched = true,
     maxBatchSize = batched ? 8 : 1,
     bestEffort = false,
+    fallback = null,
     sharedDimensions = [],
   } = options;
   return {
@@ -66,6 +68,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: bestEffort,
+      fallback,
       traffic: null,
       warmShapes: [],
     },
@@ -89,6 +92,9 @@ export class FakeCatalog implements ModelCatalog {
     }),
     model("flat", [spec("x", "FP32", [2, -1])], { batched: false }),
     model("words", [spec("text", "BYTES", [-1, 2])]),
+    model("heavy", [spec("x", "FP32", [-1, 4])], { fallback: { model: "vector", version: "1" } }),
+    model("wide", [spec("x", "FP32", [-1, 4])], { fallback: { model: "pair", version: "" } }),
+    model("alone", [spec("x", "FP32", [-1, 4])], { fallback: { model: "broken", version: "" } }),
     model("idle", [spec("x", "FP32", [-1, 4])], { bestEffort: true }),
     ...DATATYPES.map((datatype) => model(`t_${datatype}`, [spec("x", datatype, [-1, 2])])),
   ];
@@ -110,6 +116,10 @@ export class FakeCatalog implements ModelCatalog {
     if (this.failure !== null) throw this.failure;
     if (name === "broken")
       return { type: "not-ready", reason: "its file can't be read", passing: false, version: null };
+    if (name === "restarting") {
+      const version = model(name, [spec("x", "FP32", [-1, 4])], { fallback: { model: "vector", version: "" } });
+      return { type: "not-ready", reason: "its device is restarting", passing: true, version };
+    }
     if (name === "loading") {
       const version = model("loading", [spec("x", "FP32", [-1, 4])]);
       return { type: "not-ready", reason: "warming up", passing: true, version };

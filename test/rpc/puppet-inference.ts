@@ -32,6 +32,8 @@ export class PuppetInference implements Inference {
   immediate = true;
   /** What is said of a request that is answered at once, instead of its echo. */
   outcome: Outcome | null = null;
+  /** Models, by key, whose requests end at once in this way. */
+  readonly outcomes: Map<string, Outcome> = new Map();
   readonly received: AcceptedRequest[] = [];
   readonly cancelled: RequestId[] = [];
   readonly held: Map<RequestId, Held> = new Map();
@@ -46,7 +48,9 @@ export class PuppetInference implements Inference {
     const id = ++this.#lastId;
     const accepted: AcceptedRequest = { ...request, id, arrivedUs: this.nowUs(), bytes: 0 };
     this.received.push(accepted);
-    if (this.immediate) reply(this.outcome ?? echo(accepted), accepted);
+    const own = this.outcomes.get(request.model);
+    if (own !== undefined) reply(own, accepted);
+    else if (this.immediate) reply(this.outcome ?? echo(accepted), accepted);
     else this.held.set(id, { request: accepted, reply });
     this.#wake();
     return id;

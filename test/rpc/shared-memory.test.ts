@@ -288,7 +288,7 @@ describe("system shared memory", () => {
         return { shared_memory_region: { string_param: "r" } };
       },
     };
-    const asked = { plan, id: "", withTimings: false, shared };
+    const asked = { plan, id: "", fallbackCause: null, withTimings: false, shared };
     answerMessage(asked, [{ name: "out_x", datatype: "FP32", shape: [1, 4], data }], TIMINGS);
     assert.equal(written.length, 1);
     assert.equal(written[0], data);
