@@ -80,6 +80,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: false,
+      cache: false,
       warmShapes: [],
     },
   };

@@ -93,6 +93,9 @@ export interface ModelCounts {
   readonly shed: Readonly<Record<string, number>>;
   readonly failed: number;
   readonly cancelled: number;
+  /** Of the requests, those that were answered from the cache, and those that it had no answer for. */
+  readonly cache_hits: number;
+  readonly cache_misses: number;
   readonly executions: number;
   /** Items executed, padding left out, and slots executed, padding counted. */
   readonly items: number;

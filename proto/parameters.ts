@@ -32,9 +32,15 @@ export const ERROR_PARAMETERS = {
   retryAfterMs: "slackline_retry_after_ms",
 } as const;
 
+/** Parameters of an answer, sent unasked. */
+export const ANSWER_PARAMETERS = {
+  /** bool, true where it is there: nothing was executed, an equal request's answer was cached. */
+  cacheHit: "slackline_cache_hit",
+} as const;
+
 /**
  * Where an answered request's time went: int64 microseconds (`…_us`), int64 counts, strings for lane and model. The `wait…` ones explain
- * `queue_us` and are absent where the scheduler gives no explanation.
+ * `queue_us` and are absent where the scheduler gives no explanation; batch, bucket and lane where nothing was executed.
  */
 export const TIMING_PARAMETERS = {
   queueUs: "slackline_queue_us",

@@ -1,7 +1,7 @@
 /** What `infer` resolves with. */
 import type { Datatype } from "./datatypes.ts";
 import { SlacklineError } from "./errors.ts";
-import { TIMING_PARAMETERS } from "./generated/parameters.ts";
+import { ANSWER_PARAMETERS, TIMING_PARAMETERS } from "./generated/parameters.ts";
 import type { Tensor } from "./tensor.ts";
 import type { ParameterValue } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
@@ -16,11 +16,11 @@ export interface InferTimings {
   readonly executeUs: number;
   /** Reading outputs back. */
   readonly collectUs: number;
-  /** Items of the batch it was executed in. */
+  /** Items of the batch it was executed in; 0 where the answer was cached. */
   readonly batchItems: number;
-  /** Items the batch was padded to. */
+  /** Items the batch was padded to; 0 where the answer was cached. */
   readonly bucket: number;
-  /** What executed it. */
+  /** What executed it; empty where the answer was cached. */
   readonly lane: string;
   /** What `queueUs` was made of, where the daemon explains it. */
   readonly waited: {
@@ -45,6 +45,8 @@ export class InferResult {
   readonly outputs: Readonly<Record<string, Tensor>>;
   /** How long after its deadline the answer was ready, in milliseconds; 0 where on time or without one. */
   readonly lateMs: number;
+  /** Whether the daemon had the answer from an earlier, equal request and executed nothing. */
+  readonly cached: boolean;
   /** Where asked for with `timings: true` and the server is slackline. */
   readonly timings: InferTimings | undefined;
   /** Everything that the server sent beside the outputs. */
@@ -56,6 +58,7 @@ export class InferResult {
     this.outputs = response.outputs;
     this.parameters = response.parameters;
     this.lateMs = Number(response.parameters[TIMING_PARAMETERS.lateUs] ?? 0) / 1000;
+    this.cached = response.parameters[ANSWER_PARAMETERS.cacheHit] === true;
     this.timings = timingsOf(response.parameters);
   }
 

@@ -58,6 +58,11 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "false",
     what: "whether requests that say nothing are best-effort work",
   },
+  cache: {
+    value: "true, false",
+    byDefault: "false",
+    what: "whether a request equal to an earlier one is given the same answer again, from memory; not for models whose answers depend on more than their inputs",
+  },
   versions: {
     value: "all, {latest: N}, [1, 3]",
     byDefault: "{latest: 1}",

@@ -12,13 +12,15 @@ import type { ModelConfig } from "./model-config.ts";
 import { deriveSequence } from "./sequence-padding.ts";
 import { sharedDimensions } from "./shared-dimensions.ts";
 
-/** Settings of the daemon that stand in where a model's configuration says nothing. */
+/** Settings of the daemon that stand in where a model's configuration says nothing, or bound what it can ask for. */
 export interface ModelDefaults {
   readonly maxBatchSize: number;
   /** null: decided when the model is profiled. */
   readonly sloMs: number | null;
   readonly queueItemsMax: number;
   readonly queueBytesMax: number;
+  /** 0: no model's answers are cached. */
+  readonly cacheBytesMax: number;
 }
 
 export interface VersionFiles {
@@ -64,6 +66,10 @@ export function deriveVersion(
   const warmShapes = warmItemShapes(interfaces, config, problem);
   const { sequence, proposal } = deriveSequence(interfaces, shaped, written, problem);
   if (proposal !== null) warnings.push(proposal);
+  const cacheAsked = written.cache ?? false;
+  if (cacheAsked && defaults.cacheBytesMax === 0) {
+    warnings.push("its answers are not cached, though it asks for it: the daemon's cache_bytes_max is 0");
+  }
   if (written.device === "gpu" && typeof written.replicas === "number" && written.replicas > 0) {
     problem(["replicas"], "has a meaning only with device: cpu or auto; here it is gpu");
   }
@@ -84,6 +90,7 @@ export function deriveVersion(
     minShare: written.min_share ?? 0,
     shedImplicit: written.shed ?? false,
     bestEffortDefault: written.best_effort ?? false,
+    cache: cacheAsked && defaults.cacheBytesMax > 0,
     warmShapes,
   };
   const model: ModelVersion = {

@@ -55,6 +55,8 @@ export interface ModelSettings {
   readonly minShare: number;
   readonly shedImplicit: boolean;
   readonly bestEffortDefault: boolean;
+  /** Whether answers are kept, and given again to equal requests. */
+  readonly cache: boolean;
   /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */
   readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
 }

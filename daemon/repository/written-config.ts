@@ -24,6 +24,8 @@ export interface WrittenModelConfig {
   readonly min_share?: number;
   readonly shed?: boolean;
   readonly best_effort?: boolean;
+  /** Whether the answer to an equal, earlier request is given again. */
+  readonly cache?: boolean;
   readonly versions?: VersionPolicy;
   /** Item shapes to warm and profile, by input name; inputs whose items have one shape may be left out. */
   readonly warm_shapes?: readonly Readonly<Record<string, readonly number[]>>[];
@@ -84,6 +86,7 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
   min_share: number(0, 1).optional(),
   shed: boolean().optional(),
   best_effort: boolean().optional(),
+  cache: boolean().optional(),
   versions: z
     .union(
       [

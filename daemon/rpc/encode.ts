@@ -1,7 +1,7 @@
 /** Answers as messages: always raw contents, since clients decode nothing else for numeric types. */
-import { TIMING_PARAMETERS } from "../../proto/parameters.ts";
+import { ANSWER_PARAMETERS, TIMING_PARAMETERS } from "../../proto/parameters.ts";
 import type { RequestTimings } from "../engine/ports.ts";
-import type { StringElements, Tensor } from "../engine/tensors.ts";
+import { joinStrings, type Tensor } from "../engine/tensors.ts";
 import type { ModelPlan } from "./decode/model-plan.ts";
 import type { WireOutput, WireParameter, WireResponse } from "./messages.ts";
 
@@ -38,7 +38,7 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
     model_name: plan.version.name,
     model_version: plan.versionText,
     id: asked.id,
-    parameters: timingParameters(timings, asked.withTimings),
+    parameters: answerParameters(timings, asked.withTimings),
     outputs,
     raw_output_contents: raws,
   };
@@ -47,33 +47,31 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
 const NO_BYTES = new Uint8Array(0);
 const NO_PARAMETERS: Readonly<Record<string, WireParameter>> = {};
 
-/** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */
-export function joinStrings(elements: StringElements): Buffer {
-  let total = 0;
-  for (const element of elements) total += 4 + element.byteLength;
-  const bytes = Buffer.allocUnsafe(total);
-  let offset = 0;
-  for (const element of elements) {
-    offset = bytes.writeUInt32LE(element.byteLength, offset);
-    bytes.set(element, offset);
-    offset += element.byteLength;
-  }
-  return bytes;
+const CACHED: Readonly<Record<string, WireParameter>> = { [ANSWER_PARAMETERS.cacheHit]: { bool_param: true } };
+
+/** That the answer was cached, and lateness, are told unasked. */
+function answerParameters(timings: RequestTimings, withTimings: boolean): Readonly<Record<string, WireParameter>> {
+  const cached = timings.lane === null ? CACHED : NO_PARAMETERS;
+  if (withTimings) return { ...cached, ...timingParameters(timings) };
+  return timings.lateUs > 0 ? { ...cached, [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : cached;
 }
 
-/** Response parameters that tell where the time went; lateness is told unasked. Durations are microseconds. */
-function timingParameters(timings: RequestTimings, all: boolean): Readonly<Record<string, WireParameter>> {
-  if (!all) return timings.lateUs > 0 ? { [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : NO_PARAMETERS;
-  const waited = timings.waited;
+/** Where the time went; durations are microseconds. */
+function timingParameters(timings: RequestTimings): Readonly<Record<string, WireParameter>> {
+  const { waited, lane } = timings;
   return {
     [TIMING_PARAMETERS.queueUs]: integer(timings.queueUs),
     [TIMING_PARAMETERS.gatherUs]: integer(timings.gatherUs),
     [TIMING_PARAMETERS.executeUs]: integer(timings.executeUs),
     [TIMING_PARAMETERS.collectUs]: integer(timings.collectUs),
-    [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
-    [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
-    [TIMING_PARAMETERS.lane]: { string_param: timings.lane },
     [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs),
+    ...(lane === null
+      ? {}
+      : {
+          [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
+          [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
+          [TIMING_PARAMETERS.lane]: { string_param: lane },
+        }),
     ...(waited === null
       ? {}
       : {

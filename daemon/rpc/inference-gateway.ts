@@ -189,6 +189,7 @@ export class InferenceGateway {
         explicit: deadline.explicit,
         expiresUs: deadline.expiresUs,
         tenant: call.tenant,
+        cacheAs: plan.cacheAs,
       },
       reply,
     );

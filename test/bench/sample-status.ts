@@ -28,6 +28,8 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
       shed: {},
       failed: 0,
       cancelled: 0,
+      cache_hits: 0,
+      cache_misses: 0,
       executions: 0,
       items: 0,
       slots: 0,

@@ -43,6 +43,7 @@ const SETTINGS: ModelSettings = {
   minShare: 0,
   shedImplicit: false,
   bestEffortDefault: false,
+  cache: false,
   warmShapes: [],
 };
 

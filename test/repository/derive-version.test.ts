@@ -217,6 +217,7 @@ test("settings are taken over in full", () => {
     "min_share: 0.25",
     "shed: true",
     "best_effort: true",
+    "cache: true",
     "shapes: { x: [3, 64, -1], y: [9] }",
     "warm_shapes:",
     "  - { x: [3, 64, 32] }",
@@ -237,6 +238,7 @@ test("settings are taken over in full", () => {
     minShare: 0.25,
     shedImplicit: true,
     bestEffortDefault: true,
+    cache: true,
     warmShapes: [
       { x: [3, 64, 32], mask: [2] },
       { x: [3, 64, 48], mask: [2] },

@@ -37,6 +37,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: false,
+      cache: false,
       warmShapes: [],
     },
   });

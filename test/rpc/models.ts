@@ -30,6 +30,7 @@ interface ModelOptions {
   readonly batched?: boolean;
   readonly maxBatchSize?: number;
   readonly bestEffort?: boolean;
+  readonly cache?: boolean;
   readonly sharedDimensions?: ModelVersion["sharedDimensions"];
 }
 
@@ -40,6 +41,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     batched = true,
     maxBatchSize = batched ? 8 : 1,
     bestEffort = false,
+    cache = false,
     sharedDimensions = [],
   } = options;
   return {
@@ -66,6 +68,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
       minShare: 0,
       shedImplicit: false,
       bestEffortDefault: bestEffort,
+      cache,
       warmShapes: [],
     },
   };
