@@ -152,7 +152,7 @@ test("a repository written for Triton serves as it is, its other models are name
     ["engine", "ensemble"],
   );
   assert.match(result.unavailable[0]!.reason, /platform: is 'tensorrt_plan'; only ONNX models can be served/);
-  assert.equal(result.warnings.length, 7);
+  assert.equal(result.warnings.length, 6);
 });
 
 test("what contradicts the ONNX file is told where it stands", async (t) => {

@@ -91,6 +91,7 @@ export class FakeCatalog implements ModelCatalog {
     }),
     model("flat", [spec("x", "FP32", [2, -1])], { batched: false }),
     model("words", [spec("text", "BYTES", [-1, 2])]),
+    model("kept", [spec("x", "FP32", [-1, 4])], { cache: true }),
     model("idle", [spec("x", "FP32", [-1, 4])], { bestEffort: true }),
     ...DATATYPES.map((datatype) => model(`t_${datatype}`, [spec("x", datatype, [-1, 2])])),
   ];

@@ -81,6 +81,10 @@ describe("state, metadata and configuration", () => {
     assert.equal(config.scheduling_choice, "dynamic_batching");
     assert.equal(config.sequence_batching, undefined);
     assert.equal(config.response_cache, null);
+    const kept = await ask<{ config: Record<string, unknown> }>((done) =>
+      client.ModelConfig({ name: "kept" }, done as never),
+    );
+    assert.deepEqual(kept.config.response_cache, { enable: true });
     const flat = await ask<{ config: Record<string, unknown> }>((done) =>
       client.ModelConfig({ name: "flat" }, done as never),
     );
