@@ -9,7 +9,7 @@ export interface CacheFigures {
   readonly evictions: number;
 }
 
-/** A cache that is smaller than this many of an answer would be emptied by a few of them. */
+/** The part of the cache that one answer may take: a few larger ones would drive out all others. */
 const LARGEST_SHARE = 1 / 8;
 
 /** Answers by their requests' keys, within a bound of memory; the least recently used leave first. */

@@ -16,8 +16,8 @@ export interface CacheObserver {
 }
 
 /**
- * Answers requests from memory where an equal one was answered before. Those under way at the same time are all executed: none is
- * known to be answered, and in time.
+ * Answers requests from memory where an equal one was answered before. Equal ones under way at the same time are all executed, each
+ * by its own deadline: the first may yet be shed, cancelled or lost.
  */
 export class CachedInference implements Inference {
   readonly #next: Inference;
@@ -36,7 +36,7 @@ export class CachedInference implements Inference {
   }
 
   submit(request: InferenceRequest, reply: Reply): RequestId {
-    if ((request.cacheAs ?? null) === null) return this.#next.submit(request, reply);
+    if (request.cacheAs == null) return this.#next.submit(request, reply);
     const arrivedUs = this.nowUs();
     const key = requestKey(request);
     const outputs = this.#answers.find(key);
