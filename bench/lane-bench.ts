@@ -82,6 +82,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
       bestEffortDefault: false,
       fallback: null,
       traffic: null,
+      cache: false,
       warmShapes: [],
     },
   };

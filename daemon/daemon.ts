@@ -2,6 +2,8 @@
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Logger } from "pino";
+import { AnswerCache } from "./cache/answer-cache.ts";
+import { CachedInference } from "./cache/cached-inference.ts";
 import type { DaemonSettings, TlsFiles } from "./config/daemon-settings.ts";
 import { deviceText } from "./config/devices.ts";
 import { fileErrorText } from "./config/yaml-file.ts";
@@ -103,12 +105,14 @@ async function compose(
       sloMs: settings.sloMsDefault,
       queueItemsMax: settings.queueItemsMax,
       queueBytesMax: settings.queueBytesMax,
+      cacheBytesMax: settings.cacheBytesMax,
     },
   });
   const firstScan = await repository.scan();
 
   const clock = new LiveClock();
   running.push(() => clock.wakeAt(null, () => {}));
+  const answers = settings.cacheBytesMax === 0 ? null : new AnswerCache(settings.cacheBytesMax);
   const eventLoopDelay = new EventLoopDelay();
   running.push(() => eventLoopDelay.stop());
   const metrics = new Metrics({
@@ -116,6 +120,7 @@ async function compose(
     nowUs: () => clock.nowUs(),
     eventLoopDelay: () => eventLoopDelay.read(),
     queues: () => engine.snapshot().models,
+    ...(answers === null ? {} : { cache: () => answers.figures }),
     models: () => repository.index().map((entry) => ({ ...entry, ready: entry.state === "READY" })),
   });
   const gpuMetrics = new GpuMetrics(metrics.registry, {
@@ -182,8 +187,9 @@ async function compose(
   });
   running.push(() => lifecycle.close());
 
+  const shaped = new ShapedInference(engine, lifecycle);
   const rpc = createRpcServer({
-    inference: new ShapedInference(engine, lifecycle),
+    inference: answers === null ? shaped : new CachedInference(shaped, answers, metrics.tallies),
     catalog: lifecycle,
     statistics: metrics.statistics,
     observer: metrics.tallies,

@@ -97,6 +97,9 @@ export interface ModelCounts {
   readonly cancelled: number;
   /** Of those shed or lost, how many its fallback answered. */
   readonly fallbacks: number;
+  /** Of the requests, those that were answered from the cache, and those that it had no answer for. */
+  readonly cache_hits: number;
+  readonly cache_misses: number;
   readonly executions: number;
   /** Items executed, padding left out, and slots executed, padding counted. */
   readonly items: number;

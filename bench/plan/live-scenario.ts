@@ -13,7 +13,7 @@ const MEASURE_S = 30;
 /**
  * The scenario that a daemon was in between two snapshots: its models with their profiles and SLOs as they are now, with
  * Poisson arrivals at the rates observed. A model without requests in between has no arrivals; best-effort requests are
- * left out, since they yield to all others.
+ * left out, since they yield to all others, and so are those that were answered from the cache.
  *
  * @throws {Error} where no model is ready
  */
@@ -36,9 +36,14 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
     const requests = since((counts) => counts.requests);
     const bestEffort = since((counts) => counts.best_effort);
     const answered = since((counts) => counts.on_time + counts.late) + bestEffort;
-    const rate = Math.max(0, requests - bestEffort) / windowS;
-    if (rate === 0) notes.push(`${name} had no requests with deadlines in ${windowS.toFixed(0)} s, and gets none`);
-    const items = answered === 0 ? 1 : Math.max(1, Math.round(since((counts) => counts.items) / answered));
+    // Cached answers take no device's time; they count as spread alike over requests with and without deadlines.
+    const executed = answered - since((counts) => counts.cache_hits);
+    const executedShare = answered === 0 ? 1 : executed / answered;
+    const rate = (Math.max(0, requests - bestEffort) * executedShare) / windowS;
+    if (rate === 0) {
+      notes.push(`${name} had no requests with deadlines to execute in ${windowS.toFixed(0)} s, and gets none`);
+    }
+    const items = executed === 0 ? 1 : Math.max(1, Math.round(since((counts) => counts.items) / executed));
     return [
       {
         name,

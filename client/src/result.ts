@@ -1,7 +1,7 @@
 /** What `infer` resolves with. */
 import type { Datatype } from "./datatypes.ts";
 import { SlacklineError } from "./errors.ts";
-import { FALLBACK_PARAMETER, TIMING_PARAMETERS } from "./generated/parameters.ts";
+import { ANSWER_PARAMETERS, TIMING_PARAMETERS } from "./generated/parameters.ts";
 import type { Tensor } from "./tensor.ts";
 import type { ParameterValue } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
@@ -16,11 +16,11 @@ export interface InferTimings {
   readonly executeUs: number;
   /** Reading outputs back. */
   readonly collectUs: number;
-  /** Items of the batch it was executed in. */
+  /** Items of the batch it was executed in; 0 where the answer was cached. */
   readonly batchItems: number;
-  /** Items the batch was padded to. */
+  /** Items the batch was padded to; 0 where the answer was cached. */
   readonly bucket: number;
-  /** What executed it. */
+  /** What executed it; empty where the answer was cached. */
   readonly lane: string;
   /** What `queueUs` was made of, where the daemon explains it. */
   readonly waited: {
@@ -48,6 +48,8 @@ export class InferResult {
   readonly lateMs: number;
   /** Where the model that was asked for fell back on this one: why (`late`, `queue_items`, …). */
   readonly fallback: string | undefined;
+  /** Whether the daemon had the answer from an earlier, equal request and executed nothing. */
+  readonly cached: boolean;
   /** Where asked for with `timings: true` and the server is slackline. */
   readonly timings: InferTimings | undefined;
   /** Everything that the server sent beside the outputs. */
@@ -59,7 +61,8 @@ export class InferResult {
     this.outputs = response.outputs;
     this.parameters = response.parameters;
     this.lateMs = Number(response.parameters[TIMING_PARAMETERS.lateUs] ?? 0) / 1000;
-    this.fallback = response.parameters[FALLBACK_PARAMETER]?.toString();
+    this.fallback = response.parameters[ANSWER_PARAMETERS.fallback]?.toString();
+    this.cached = response.parameters[ANSWER_PARAMETERS.cacheHit] === true;
     this.timings = timingsOf(response.parameters);
   }
 

@@ -72,6 +72,8 @@ export interface DaemonSettings {
   readonly queueBytesMax: number;
   readonly messageBytesMax: number;
   readonly inflightBytesMax: number;
+  /** Of cached answers; 0: none are cached. */
+  readonly cacheBytesMax: number;
   readonly fairness: boolean;
   /** 0..1. */
   readonly bestEffortShareMin: number;
@@ -221,6 +223,7 @@ function fillIn(
     queueBytesMax: written.queue_bytes_max ?? inflightBytesMax,
     messageBytesMax: written.message_bytes_max ?? 2_147_483_647,
     inflightBytesMax,
+    cacheBytesMax: written.cache_bytes_max ?? 64 * MIB,
     // Without it an overloaded device sheds whichever model is costliest, almost entirely; operators expect all to degrade.
     fairness: written.fairness ?? true,
     bestEffortShareMin: written.best_effort_share_min ?? 0.01,

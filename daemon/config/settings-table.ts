@@ -12,6 +12,9 @@ export const MODEL_CONTROLS = ["none", "poll", "explicit"] as const;
 export const ERROR_STYLES = ["native", "triton"] as const;
 export const SHARED_MEMORY_PEERS = ["loopback", "any", "none"] as const;
 
+/** A cache that is smaller has room for next to no answer. */
+const CACHE_BYTES_MIN = 1024 * 1024;
+
 /** Settings as written, before defaults. */
 export interface WrittenSettings {
   readonly models?: string;
@@ -34,6 +37,7 @@ export interface WrittenSettings {
   readonly queue_bytes_max?: number;
   readonly message_bytes_max?: number;
   readonly inflight_bytes_max?: number;
+  readonly cache_bytes_max?: number;
   readonly fairness?: boolean;
   readonly best_effort_share_min?: number;
   readonly tenants?: Readonly<Record<string, WrittenTenant>>;
@@ -233,6 +237,15 @@ export const SETTINGS: SettingsTable = {
     value: "N",
     byDefault: "a quarter of the memory",
     what: "bytes of all requests that are in the daemon at a time, and again of all answers that callers have not read",
+  },
+  cache_bytes_max: {
+    schema: z.union([z.literal(0), integer(CACHE_BYTES_MIN)], {
+      error: `0, or an integer, at least ${CACHE_BYTES_MIN}`,
+    }),
+    reads: "number",
+    value: "N",
+    byDefault: "67108864",
+    what: "memory for the cached answers of all models with cache: true together; 0: none are cached",
   },
   fairness: {
     schema: boolean(),

@@ -33,6 +33,11 @@ export interface InferenceRequest {
   readonly explicit: boolean;
   readonly expiresUs: number | null;
   readonly tenant: string;
+  /**
+   * Identifies what answers it, besides its inputs and the outputs it wants: requests that are equal in all three may be given one
+   * answer. Its inputs are in the daemon's memory then. Absent or null: it is executed in any case.
+   */
+  readonly cacheAs?: string | null;
 }
 
 /** A request with the payload the engine keeps for it. */
@@ -109,9 +114,11 @@ export interface DeviceEvents {
 export interface RequestTimings extends ExecutionTimings {
   /** From arrival to the start of its execution. */
   readonly queueUs: number;
+  /** 0 where it was not executed. */
   readonly batchItems: number;
   readonly bucket: number;
-  readonly lane: string;
+  /** null: it was not executed, its answer was cached. */
+  readonly lane: string | null;
   /** Answered after its deadline by this much; 0 where on time or without one. */
   readonly lateUs: number;
   /** What the wait was made of, where the scheduler explains it. */
@@ -120,7 +127,7 @@ export interface RequestTimings extends ExecutionTimings {
 
 /** How a request ended. Exactly one of these for each accepted request that was not cancelled. */
 export type Outcome =
-  /** Tensor views are valid only during the call: encode or copy before returning. */
+  /** Tensor views are valid only during the call: encode or copy before returning. A BYTES tensor may be joined, as on the wire. */
   | { readonly type: "answered"; readonly outputs: readonly Tensor[]; readonly timings: RequestTimings }
   | { readonly type: "shed"; readonly cause: ShedCause; readonly detail: ShedDetail }
   /** The model failed while running; the message is the runtime's. */

@@ -65,3 +65,17 @@ export interface InputTensor {
 export interface Tensor extends InputTensor {
   readonly data: TensorData;
 }
+
+/** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */
+export function joinStrings(elements: StringElements): Buffer {
+  let total = 0;
+  for (const element of elements) total += 4 + element.byteLength;
+  const bytes = Buffer.allocUnsafe(total);
+  let offset = 0;
+  for (const element of elements) {
+    offset = bytes.writeUInt32LE(element.byteLength, offset);
+    bytes.set(element, offset);
+    offset += element.byteLength;
+  }
+  return bytes;
+}

@@ -39,7 +39,7 @@ export class PrometheusDistributions implements Distributions {
       ),
       latency: histogram(
         "slackline_request_duration_seconds",
-        "From a request's arrival to the end of its batch",
+        "From a request's arrival to the end of its batch, or until its answer was found in the cache",
         [0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.35, 0.5, 1, 2, 5, 10],
       ),
     };

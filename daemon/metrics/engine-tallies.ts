@@ -1,5 +1,5 @@
 import type { EngineObserver } from "../engine/observer.ts";
-import type { AcceptedRequest, Execution, ExecutionResult, RequestTimings } from "../engine/ports.ts";
+import type { AcceptedRequest, Execution, ExecutionResult, InferenceRequest, RequestTimings } from "../engine/ports.ts";
 import type { LaneKind, ShedCause, ShedDetail } from "../scheduler/types.ts";
 import { SlidingShare } from "./sliding-share.ts";
 import { count, LaneTally, type MissCause, ModelTally } from "./tally.ts";
@@ -12,7 +12,7 @@ export interface Distributions {
   slack(model: ModelTally, us: number): void;
   /** Actual over predicted time of an execution. */
   executionRatio(model: ModelTally, ratio: number): void;
-  /** From arrival to the end of its batch. */
+  /** From arrival to the end of its batch, or to the find in the cache. */
   latency(model: ModelTally, us: number): void;
 }
 
@@ -22,7 +22,7 @@ export interface TalliesOptions {
   readonly unixMs?: () => number;
 }
 
-/** Counts what the engine does, by model version and by lane. Statistics, status and metrics are read from here. */
+/** Counts what the engine and the cache before it do, by model version and by lane. Statistics, status and metrics are read from here. */
 export class EngineTallies implements EngineObserver {
   readonly models: Map<string, ModelTally> = new Map();
   readonly lanes: Map<string, LaneTally> = new Map();
@@ -75,10 +75,25 @@ export class EngineTallies implements EngineObserver {
   }
 
   arrived(request: AcceptedRequest): void {
-    const tally = this.model(request.model);
-    tally.requests++;
-    tally.pending++;
-    if (request.deadlineUs === null) tally.bestEffortRequests++;
+    this.#accepted(request).pending++;
+  }
+
+  /** A request was answered from the cache: the engine never hears of it. */
+  cacheHit(request: AcceptedRequest, timings: RequestTimings, us: number, nowUs: number): void {
+    const tally = this.#accepted(request);
+    tally.cacheHits++;
+    tally.cacheHitUs += us;
+    this.#answered(tally, request, timings, nowUs);
+  }
+
+  cacheMiss({ model }: InferenceRequest, us: number): void {
+    const tally = this.model(model);
+    tally.cacheMisses++;
+    tally.cacheMissUs += us;
+  }
+
+  cacheKept({ model }: InferenceRequest, us: number): void {
+    this.model(model).cacheMissUs += us;
   }
 
   demoted(request: AcceptedRequest): void {
@@ -129,8 +144,10 @@ export class EngineTallies implements EngineObserver {
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i]!;
       const own = timings[i] ?? null;
-      if (own !== null) this.#answered(tally, request, own, nowUs);
-      else if (!this.#cancelled.has(request)) {
+      if (own !== null) {
+        tally.inferredItems += request.items;
+        this.#answered(tally, request, own, nowUs);
+      } else if (!this.#cancelled.has(request)) {
         tally.failed++;
         this.#notAnswered(tally, request, "failed", nowUs);
       }
@@ -187,6 +204,13 @@ export class EngineTallies implements EngineObserver {
     if (reason !== "removed") tally.losses++;
   }
 
+  #accepted({ model, deadlineUs }: AcceptedRequest): ModelTally {
+    const tally = this.model(model);
+    tally.requests++;
+    if (deadlineUs === null) tally.bestEffortRequests++;
+    return tally;
+  }
+
   #executed({ plan, requests }: Execution, model: ModelTally, nowUs: number): void {
     const startedUs = this.#startedUs.get(plan.execution) ?? nowUs;
     this.#startedUs.delete(plan.execution);
@@ -213,7 +237,6 @@ export class EngineTallies implements EngineObserver {
     tally.gatherUs += timings.gatherUs;
     tally.executeUs += timings.executeUs;
     tally.collectUs += timings.collectUs;
-    tally.inferredItems += request.items;
     if (!this.#hasDeadline(request)) tally.bestEffort++;
     else if (timings.lateUs > 0) {
       tally.late++;

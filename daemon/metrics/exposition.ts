@@ -1,5 +1,6 @@
 /** The counters and gauges of the metrics endpoint, read from the tallies when somebody asks. */
 import { Counter, Gauge, type Registry } from "prom-client";
+import type { CacheFigures } from "../cache/answer-cache.ts";
 import type { DelayStatus } from "../status.ts";
 import type { EngineTallies } from "./engine-tallies.ts";
 import { type ExecutionTally, labelsOfKey, type ModelTally, START_REASONS } from "./tally.ts";
@@ -15,6 +16,7 @@ export interface MetricSources {
     readonly queuedItems: number;
     readonly queuedBytes: number;
   }[];
+  readonly cache?: () => CacheFigures;
   /** Whether each known model version is ready. */
   readonly models?: () => readonly { readonly name: string; readonly version: string; readonly ready: boolean }[];
 }
@@ -88,7 +90,7 @@ export function exposeTallies(registry: Registry, tallies: EngineTallies, source
     BACKEND: tally.failed,
     OTHER: tally.lost,
   }));
-  perModel("nv_inference_count", "Items inferred", (tally) => tally.inferredItems);
+  perModel("nv_inference_count", "Items inferred, cached answers left out", (tally) => tally.inferredItems);
   perModel("nv_inference_exec_count", "Batches executed", (tally) => tally.succeededExecutions);
   perModel("nv_inference_request_duration_us", "From arrival to result, summed", (tally) =>
     Math.round(tally.successUs),
@@ -108,6 +110,18 @@ export function exposeTallies(registry: Registry, tallies: EngineTallies, source
     "Requests that wait for their execution",
     (tally) => tally.pending,
     Gauge,
+  );
+  perModel("nv_cache_num_hits_per_model", "Requests answered from the cache", (tally) => tally.cacheHits);
+  perModel("nv_cache_num_misses_per_model", "Requests that the cache had no answer for", (tally) => tally.cacheMisses);
+  perModel(
+    "nv_cache_hit_duration_per_model",
+    "Time to look up answers that were cached, summed, microseconds",
+    (tally) => tally.cacheHitUs,
+  );
+  perModel(
+    "nv_cache_miss_duration_per_model",
+    "Time to look up answers that were not cached and to keep them, summed, microseconds",
+    (tally) => tally.cacheMissUs,
   );
 
   perModelAnd("class", "slackline_requests_total", "Requests accepted", (tally) => ({
@@ -221,7 +235,7 @@ function exposeRest(registry: Registry, tallies: EngineTallies, sources: MetricS
       for (const { code, cause, count } of tallies.refusals.values()) yield [{ code, cause }, count];
     },
   );
-  const { eventLoopDelay, queues, models } = sources;
+  const { eventLoopDelay, queues, cache, models } = sources;
   if (eventLoopDelay !== undefined) {
     const help = "Delay of the daemon's event loop in its last ten seconds";
     collected(Gauge, registry, "slackline_event_loop_delay_seconds", help, ["quantile"], () => {
@@ -239,6 +253,18 @@ function exposeRest(registry: Registry, tallies: EngineTallies, sources: MetricS
     );
     collected(Gauge, registry, "slackline_queued_bytes", "Bytes that wait", MODEL, () =>
       queues().map(({ model, queuedBytes }): Sample => [labelsOfKey(model), queuedBytes]),
+    );
+  }
+  if (cache !== undefined) {
+    const figure = (Kind: typeof Counter | typeof Gauge, name: string, help: string, of: keyof CacheFigures): void =>
+      collected(Kind, registry, name, help, [], () => [[{}, cache()[of]]]);
+    figure(Gauge, "slackline_cache_bytes", "Memory that cached answers take, as cache_bytes_max bounds it", "bytes");
+    figure(Gauge, "slackline_cache_entries", "Answers that are cached", "entries");
+    figure(
+      Counter,
+      "slackline_cache_evictions_total",
+      "Cached answers, the least recently used, that had to make room",
+      "evictions",
     );
   }
   if (models !== undefined) {

@@ -1,5 +1,5 @@
 /** Cumulative statistics in the forms in which the wire and the status page ask for them. */
-import type { CountedTime, ModelStatisticsSnapshot, StatisticsSource } from "../rpc/ports.ts";
+import type { ModelStatisticsSnapshot, StatisticsSource } from "../rpc/ports.ts";
 import type { LaneStatus, ModelCounts } from "../status.ts";
 import type { EngineTallies } from "./engine-tallies.ts";
 import { ModelTally } from "./tally.ts";
@@ -28,6 +28,8 @@ export class TallyStatistics implements StatisticsSource {
       failed: tally.failed + tally.lost,
       cancelled: tally.cancelled,
       fallbacks: Object.values(tally.fallbacks).reduce((sum: number, count = 0) => sum + count, 0),
+      cache_hits: tally.cacheHits,
+      cache_misses: tally.cacheMisses,
       executions: tally.executions.deadline + tally.executions.fill + tally.executions.share,
       items: tally.items,
       slots: tally.slots,
@@ -50,18 +52,19 @@ export class TallyStatistics implements StatisticsSource {
 }
 
 function snapshot(tally: ModelTally): ModelStatisticsSnapshot {
-  const { answered } = tally;
-  const perAnswer = (us: number): CountedTime => ({ count: answered, us });
+  const { answered, inferred, cacheHits, cacheMisses } = tally;
   return {
     lastInferenceMs: tally.lastInferenceMs,
     items: tally.inferredItems,
     executions: tally.succeededExecutions,
-    success: perAnswer(tally.successUs),
+    success: { count: answered, us: tally.successUs },
     fail: { count: tally.failed + tally.lost + tally.shedTotal + tally.refused, us: tally.failUs },
-    queue: perAnswer(tally.queueUs),
-    computeInput: perAnswer(tally.gatherUs),
-    computeInfer: perAnswer(tally.executeUs),
-    computeOutput: perAnswer(tally.collectUs),
+    queue: { count: answered, us: tally.queueUs },
+    computeInput: { count: inferred, us: tally.gatherUs },
+    computeInfer: { count: inferred, us: tally.executeUs },
+    computeOutput: { count: inferred, us: tally.collectUs },
+    cacheHit: { count: cacheHits, us: tally.cacheHitUs },
+    cacheMiss: { count: cacheMisses, us: tally.cacheMissUs },
     batches: [...tally.batchSizes]
       .sort(([a], [b]) => a - b)
       .map(([size, { executions: count, gatherUs, executeUs, collectUs }]) => ({

@@ -67,8 +67,15 @@ export class ModelTally extends ExecutionTally {
   readonly fallbacks: Partial<Record<string, number>> = {};
   readonly fallbackFailures: Partial<Record<string, number>> = {};
   readonly misses: Partial<Record<MissCause, number>> = {};
+  /** Answered from the cache; requests and answers count them too. */
+  cacheHits = 0;
+  /** Executed, or tried to be, since the cache had no answer. */
+  cacheMisses = 0;
+  /** What the cache took for hits: looking up; for misses: looking up and keeping the answer. */
+  cacheHitUs = 0;
+  cacheMissUs = 0;
   lastInferenceMs = 0;
-  /** Items of requests that were answered. */
+  /** Items of requests that were executed and answered. */
   inferredItems = 0;
   /** Executions that succeeded. */
   succeededExecutions = 0;
@@ -89,6 +96,11 @@ export class ModelTally extends ExecutionTally {
 
   get answered(): number {
     return this.onTime + this.late + this.bestEffort;
+  }
+
+  /** Answered by executing them. */
+  get inferred(): number {
+    return this.answered - this.cacheHits;
   }
 
   get shedTotal(): number {

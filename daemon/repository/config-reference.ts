@@ -63,6 +63,11 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "none",
     what: "a cheaper model with the same inputs that answers requests with deadlines which this one can't answer in time",
   },
+  cache: {
+    value: "true, false",
+    byDefault: "false",
+    what: "whether a request equal to an earlier one is given the same answer again, from memory; not for models whose answers depend on more than their inputs",
+  },
   versions: {
     value: "all, {latest: N}, [1, 3]",
     byDefault: "those of `traffic`, else {latest: 1}",

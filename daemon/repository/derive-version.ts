@@ -13,13 +13,15 @@ import { deriveSequence } from "./sequence-padding.ts";
 import { sharedDimensions } from "./shared-dimensions.ts";
 import type { WrittenModelConfig } from "./written-config.ts";
 
-/** Settings of the daemon that stand in where a model's configuration says nothing. */
+/** Settings of the daemon that stand in where a model's configuration says nothing, or bound what it can ask for. */
 export interface ModelDefaults {
   readonly maxBatchSize: number;
   /** null: decided when the model is profiled. */
   readonly sloMs: number | null;
   readonly queueItemsMax: number;
   readonly queueBytesMax: number;
+  /** 0: no model's answers are cached. */
+  readonly cacheBytesMax: number;
 }
 
 export interface VersionFiles {
@@ -70,6 +72,10 @@ export function deriveVersion(
   for (const version of unservedTraffic(written)) {
     problem(["traffic", version], `names version ${version}, which \`versions\` leaves out`);
   }
+  const cacheAsked = written.cache ?? false;
+  if (cacheAsked && defaults.cacheBytesMax === 0) {
+    warnings.push("its answers are not cached, though it asks for it: the daemon's cache_bytes_max is 0");
+  }
   if (written.device === "gpu" && typeof written.replicas === "number" && written.replicas > 0) {
     problem(["replicas"], "has a meaning only with device: cpu or auto; here it is gpu");
   }
@@ -92,6 +98,7 @@ export function deriveVersion(
     bestEffortDefault: written.best_effort ?? false,
     fallback: fallbackOf(written),
     traffic: trafficShares(written),
+    cache: cacheAsked && defaults.cacheBytesMax > 0,
     warmShapes,
   };
   const model: ModelVersion = {

@@ -66,6 +66,8 @@ export interface ModelSettings {
   readonly fallback: { readonly model: string; readonly version: string } | null;
   /** Ascending by version; null: the highest version that is served gets all requests that name none. */
   readonly traffic: readonly TrafficShare[] | null;
+  /** Whether answers are kept, and given again to equal requests. */
+  readonly cache: boolean;
   /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */
   readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
 }

@@ -121,7 +121,7 @@ class TritonReader extends FieldReader {
       response_cache: (field, path) =>
         this.each(this.message(field, path), path, {
           enable: (enable) => {
-            if (this.isTrue(enable)) this.meaningless(enable, path, "answers are not cached");
+            this.#written.cache = this.isTrue(enable);
           },
         }),
       model_transaction_policy: (field, path) =>

@@ -26,6 +26,8 @@ export interface WrittenModelConfig {
   readonly best_effort?: boolean;
   /** `MODEL` or `MODEL/VERSION`. */
   readonly fallback?: string;
+  /** Whether the answer to an equal, earlier request is given again. */
+  readonly cache?: boolean;
   readonly versions?: VersionPolicy;
   /** By version: its share of the requests that name no version. */
   readonly traffic?: Readonly<Record<string, number>>;
@@ -94,6 +96,7 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
     .string({ error: fallbackError })
     .regex(/^[^/]+(\/[1-9]\d{0,15})?$/, { error: fallbackError })
     .optional(),
+  cache: boolean().optional(),
   versions: z
     .union(
       [

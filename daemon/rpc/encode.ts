@@ -1,7 +1,7 @@
 /** Answers as messages: always raw contents, since clients decode nothing else for numeric types. */
-import { FALLBACK_PARAMETER, TIMING_PARAMETERS } from "../../proto/parameters.ts";
+import { ANSWER_PARAMETERS, TIMING_PARAMETERS } from "../../proto/parameters.ts";
 import type { RequestTimings } from "../engine/ports.ts";
-import type { StringElements, Tensor } from "../engine/tensors.ts";
+import { joinStrings, type Tensor } from "../engine/tensors.ts";
 import type { ModelPlan } from "./decode/model-plan.ts";
 import type { WireOutput, WireParameter, WireResponse } from "./messages.ts";
 
@@ -49,41 +49,33 @@ export function answerMessage(asked: AskedAnswer, tensors: readonly Tensor[], ti
 const NO_BYTES = new Uint8Array(0);
 const NO_PARAMETERS: Readonly<Record<string, WireParameter>> = {};
 
-/** Elements of a BYTES tensor as they travel: each its length (4 bytes, little-endian) and its bytes. */
-export function joinStrings(elements: StringElements): Buffer {
-  let total = 0;
-  for (const element of elements) total += 4 + element.byteLength;
-  const bytes = Buffer.allocUnsafe(total);
-  let offset = 0;
-  for (const element of elements) {
-    offset = bytes.writeUInt32LE(element.byteLength, offset);
-    bytes.set(element, offset);
-    offset += element.byteLength;
-  }
-  return bytes;
+const CACHED: Readonly<Record<string, WireParameter>> = { [ANSWER_PARAMETERS.cacheHit]: { bool_param: true } };
+
+/** That the answer was cached or is a fallback's, and lateness, are told unasked. */
+function answerParameters(asked: AskedAnswer, timings: RequestTimings): Readonly<Record<string, WireParameter>> {
+  const { withTimings, fallbackCause } = asked;
+  let told = timings.lane === null ? CACHED : NO_PARAMETERS;
+  if (fallbackCause !== null) told = { ...told, [ANSWER_PARAMETERS.fallback]: { string_param: fallbackCause } };
+  if (withTimings) return { ...told, ...timingParameters(timings) };
+  return timings.lateUs > 0 ? { ...told, [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : told;
 }
 
-function answerParameters(
-  { withTimings, fallbackCause }: AskedAnswer,
-  timings: RequestTimings,
-): Readonly<Record<string, WireParameter>> {
-  const parameters = timingParameters(timings, withTimings);
-  return fallbackCause === null ? parameters : { ...parameters, [FALLBACK_PARAMETER]: { string_param: fallbackCause } };
-}
-
-/** Response parameters that tell where the time went; lateness is told unasked. Durations are microseconds. */
-function timingParameters(timings: RequestTimings, all: boolean): Readonly<Record<string, WireParameter>> {
-  if (!all) return timings.lateUs > 0 ? { [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : NO_PARAMETERS;
-  const waited = timings.waited;
+/** Where the time went; durations are microseconds. */
+function timingParameters(timings: RequestTimings): Readonly<Record<string, WireParameter>> {
+  const { waited, lane } = timings;
   return {
     [TIMING_PARAMETERS.queueUs]: integer(timings.queueUs),
     [TIMING_PARAMETERS.gatherUs]: integer(timings.gatherUs),
     [TIMING_PARAMETERS.executeUs]: integer(timings.executeUs),
     [TIMING_PARAMETERS.collectUs]: integer(timings.collectUs),
-    [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
-    [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
-    [TIMING_PARAMETERS.lane]: { string_param: timings.lane },
     [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs),
+    ...(lane === null
+      ? {}
+      : {
+          [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
+          [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
+          [TIMING_PARAMETERS.lane]: { string_param: lane },
+        }),
     ...(waited === null
       ? {}
       : {

@@ -252,6 +252,7 @@ export class InferenceGateway {
         explicit: deadline.explicit || standIn !== null,
         expiresUs: deadline.expiresUs,
         tenant: taken.tenant,
+        cacheAs: plan.cacheAs,
       },
       reply,
     );

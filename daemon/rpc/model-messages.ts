@@ -49,6 +49,7 @@ export function configMessage(version: ModelVersion): ModelConfig {
     instance_group: [{ name: version.name, count, kind }],
     ...(batched ? { dynamic_batching: { preferred_batch_size: [...(settings.buckets ?? [])] } } : {}),
     model_transaction_policy: { decoupled: false },
+    ...(settings.cache ? { response_cache: { enable: true } } : {}),
   };
 }
 
@@ -64,6 +65,8 @@ const NO_STATISTICS: ModelStatisticsSnapshot = {
   computeInput: NEVER,
   computeInfer: NEVER,
   computeOutput: NEVER,
+  cacheHit: NEVER,
+  cacheMiss: NEVER,
   batches: [],
 };
 
@@ -77,7 +80,6 @@ export function statisticsMessage(
   statistics: ModelStatisticsSnapshot | null,
 ): ModelStatistics {
   const known = statistics ?? NO_STATISTICS;
-  const none = duration(NEVER);
   return {
     name,
     version,
@@ -91,8 +93,8 @@ export function statisticsMessage(
       compute_input: duration(known.computeInput),
       compute_infer: duration(known.computeInfer),
       compute_output: duration(known.computeOutput),
-      cache_hit: none,
-      cache_miss: none,
+      cache_hit: duration(known.cacheHit),
+      cache_miss: duration(known.cacheMiss),
     },
     batch_stats: known.batches.map((batch) => ({
       batch_size: batch.size,

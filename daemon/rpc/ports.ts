@@ -74,7 +74,7 @@ export interface CountedTime {
 export interface ModelStatisticsSnapshot {
   /** Unix time of the last inference, milliseconds; 0 before the first. */
   readonly lastInferenceMs: number;
-  /** Items inferred. */
+  /** Items inferred; like executions and the times of computing without those that were answered from the cache. */
   readonly items: number;
   /** Batches executed. */
   readonly executions: number;
@@ -85,6 +85,10 @@ export interface ModelStatisticsSnapshot {
   readonly computeInput: CountedTime;
   readonly computeInfer: CountedTime;
   readonly computeOutput: CountedTime;
+  /** Looking up what was there. */
+  readonly cacheHit: CountedTime;
+  /** Looking up what was not there, and keeping the answer. */
+  readonly cacheMiss: CountedTime;
   readonly batches: readonly {
     readonly size: number;
     readonly computeInput: CountedTime;

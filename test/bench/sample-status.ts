@@ -30,6 +30,8 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
       failed: 0,
       cancelled: 0,
       fallbacks: 0,
+      cache_hits: 0,
+      cache_misses: 0,
       executions: 0,
       items: 0,
       slots: 0,

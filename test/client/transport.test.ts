@@ -100,6 +100,14 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal(result.timings, undefined);
     });
 
+    it("tells an answer that was cached from one that was executed", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      assert.equal((await client.infer("m", int(1))).cached, false);
+      daemon.behave = () => ({ type: "echo", parameters: { slackline_cache_hit: { bool_param: true } } });
+      assert.equal((await client.infer("m", int(1))).cached, true);
+    });
+
     it("applies the client's deadline to requests without one", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport, deadlineMs: 60_000 });

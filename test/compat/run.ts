@@ -82,7 +82,7 @@ async function withDaemon(rig: Rig, run: (daemon: DaemonProcess) => Promise<void
 }
 
 function checkWarnings({ warnings }: DaemonProcess): void {
-  const wanted = ["max_queue_delay_microseconds", "optimization", "response_cache"];
+  const wanted = ["max_queue_delay_microseconds", "optimization"];
   const missing = wanted.filter((name) => !warnings().some((message) => message.includes(name)));
   const what = "what has no meaning in config.pbtxt is named in a warning";
   const detail = missing.length === 0 ? null : `no warning names ${missing.join(", ")}:\n${warnings().join("\n")}`;

@@ -52,6 +52,19 @@ test("no time may be longer than timers can take", () => {
   assert.deepEqual(unlimited, []);
 });
 
+test("a cache is off, or large enough for answers", (t) => {
+  const cwd = tempDir(t);
+  assert.equal(settingsOf({ cwd }).cacheBytesMax, 64 * 1024 * 1024);
+  for (const bytes of [0, 1_048_576]) {
+    assert.equal(settingsOf({ cwd, argv: ["--cache-bytes-max", String(bytes)] }).cacheBytesMax, bytes);
+  }
+  for (const bytes of ["1", "-1", "1048576.5", "64MiB"]) {
+    const [problem, ...more] = problemsOf({ cwd, argv: [`--cache-bytes-max=${bytes}`] });
+    assert.match(problem ?? "", /cache-bytes-max: got .*; expected 0, or an integer, at least 1048576$/);
+    assert.deepEqual(more, []);
+  }
+});
+
 test("the sample repository inside models is served when it is there", (t) => {
   const cwd = tempDir(t);
   mkdirSync(path.join(cwd, "models", "repository"), { recursive: true });

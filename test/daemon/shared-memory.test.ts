@@ -4,7 +4,7 @@ import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 
 import { after, before, describe, test } from "node:test";
 import type { ServiceError } from "@grpc/grpc-js";
 import type { Datatype } from "../../daemon/engine/tensors.ts";
-import { joinStrings } from "../../daemon/rpc/encode.ts";
+import { joinStrings } from "../../daemon/engine/tensors.ts";
 import { failsAtRun, identity, stringIdentity } from "../../models/onnx/tiny.ts";
 import type { ModelInferRequest } from "../../proto/generated/inference/ModelInferRequest.ts";
 import { answered, failed, floats, infer } from "../rpc/harness.ts";

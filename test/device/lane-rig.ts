@@ -45,6 +45,7 @@ const SETTINGS: ModelSettings = {
   bestEffortDefault: false,
   fallback: null,
   traffic: null,
+  cache: false,
   warmShapes: [],
 };
 

@@ -124,7 +124,7 @@ export class LifecycleRig {
       dir: this.#folder.dir,
       control: "explicit",
       loadModels: ["m"],
-      defaults: { maxBatchSize: 4, sloMs: 100, queueItemsMax: 1000, queueBytesMax: 1 << 30 },
+      defaults: { maxBatchSize: 4, sloMs: 100, queueItemsMax: 1000, queueBytesMax: 1 << 30, cacheBytesMax: 0 },
     });
     this.#engine = new Engine({
       clock: new ManualClock(),

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Metrics } from "../../daemon/metrics/metrics.ts";
-import { EngineRig, linearProfile, modelSpec } from "../support/engine-rig.ts";
+import { EngineRig, linearProfile, modelSpec, request } from "../support/engine-rig.ts";
 
 /** The value of one line of the page; null where there is no such line. */
 function value(page: string, line: string): number | null {
@@ -17,6 +17,7 @@ function rigWithMetrics(): { readonly rig: EngineRig; readonly metrics: Metrics 
     nowUs: () => rig?.clock.nowUs() ?? 0,
     eventLoopDelay: () => ({ p50: 1, p99: 2, max: 3 }),
     queues: () => rig?.engine.snapshot().models ?? [],
+    cache: () => ({ bytes: 4_096, entries: 3, evictions: 2 }),
     models: () => [{ name: "digits", version: "1", ready: true }],
   });
   rig = new EngineRig({ observers: [metrics.tallies] });
@@ -55,6 +56,26 @@ test("the names that dashboards know have the engine's figures", async () => {
   assert.equal(value(page, `nv_inference_pending_request_count${labels}`), 1);
   assert.match(page, /# TYPE nv_inference_request_success counter/);
   assert.match(page, /# TYPE nv_inference_pending_request_count gauge/);
+});
+
+test("the cache's names have its figures, and a model's hits and misses", async () => {
+  const { metrics } = rigWithMetrics();
+  const asked = { ...request({ model: "digits/1" }), id: -1, arrivedUs: 0, bytes: 0 };
+  const timings = { queueUs: 0, gatherUs: 0, executeUs: 0, collectUs: 0, batchItems: 0, bucket: 0, lateUs: 0 };
+  metrics.tallies.cacheHit(asked, { ...timings, lane: null, waited: null }, 5, 5);
+  for (const us of [10, 20]) metrics.tallies.cacheMiss(asked, us);
+  metrics.tallies.cacheKept(asked, 30);
+  const page = await metrics.text();
+  const labels = '{model="digits",version="1"}';
+  assert.equal(value(page, `nv_cache_num_hits_per_model${labels}`), 1);
+  assert.equal(value(page, `nv_cache_num_misses_per_model${labels}`), 2);
+  assert.equal(value(page, `nv_cache_hit_duration_per_model${labels}`), 5);
+  assert.equal(value(page, `nv_cache_miss_duration_per_model${labels}`), 60);
+  assert.equal(value(page, `nv_inference_request_success${labels}`), 1);
+  assert.equal(value(page, `nv_inference_count${labels}`), 0);
+  assert.equal(value(page, "slackline_cache_bytes"), 4_096);
+  assert.equal(value(page, "slackline_cache_entries"), 3);
+  assert.equal(value(page, "slackline_cache_evictions_total"), 2);
 });
 
 test("slackline's own names cover batches, slack, misses, predictions, device time, padding and delay", async () => {

@@ -65,6 +65,8 @@ test("statistics have equal counts for the parts of computing, and times by batc
     computeInput: { count: 3, us: 10 + 2 * 20 },
     computeInfer: { count: 3, us: 1_500 + 2 * 3_500 },
     computeOutput: { count: 3, us: 5 + 2 * 6 },
+    cacheHit: { count: 0, us: 0 },
+    cacheMiss: { count: 0, us: 0 },
     batches: [
       {
         size: 1,

@@ -130,6 +130,15 @@ test("a daemon's rates are those between two snapshots", () => {
   assert.throws(() => liveScenario(before, sampleStatus({ models: [loading] }), "here:8001"), /no model that is ready/);
 });
 
+test("what a daemon answered from its cache is no load to plan for", () => {
+  const { counts } = sampleModel("fast");
+  const later = { ...counts, requests: 200, on_time: 150, best_effort: 50, cache_hits: 100, items: 300 };
+  const models = [sampleModel("fast", { counts: later })];
+  const { scenario: found } = liveScenario(sampleStatus(), sampleStatus({ now_us: 11_000_000, models }), "here:8001");
+  assert.deepEqual(found.models[0]!.arrivals, { process: "poisson", rate_per_s: 7.5 });
+  assert.equal(found.models[0]!.items, 3);
+});
+
 test("the command says what is wrong with a command line, a file or a daemon", () => {
   const plan = (...args: string[]) => spawnSync(process.execPath, [MAIN, ...args], { encoding: "utf8" });
   assert.equal(plan().status, 2);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { formatProblem } from "../../daemon/config/problems.ts";
 import { parseYaml } from "../../daemon/config/yaml-file.ts";
 import type { DeclaredTensor } from "../../daemon/repository/batch-dimension.ts";
-import { type Derived, deriveVersion } from "../../daemon/repository/derive-version.ts";
+import { type Derived, deriveVersion, type ModelDefaults } from "../../daemon/repository/derive-version.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
 import { MODEL_CONFIG_SCHEMA } from "../../daemon/repository/written-config.ts";
 import { DEFAULTS } from "./repository-rig.ts";
@@ -20,6 +20,7 @@ function derive(
   yaml: string,
   inputs: Readonly<Record<string, Dims>>,
   outputs: Readonly<Record<string, Dims>>,
+  defaults: ModelDefaults = DEFAULTS,
 ): Derived {
   const file = parseYaml(yaml, "m/config.yaml", MODEL_CONFIG_SCHEMA);
   assert.deepEqual(file.problems.map(formatProblem), []);
@@ -35,7 +36,7 @@ function derive(
     { name: "m", version: 1, path: "/m/1/model.onnx", hash: "00" },
     declared(inputs, outputs),
     config,
-    DEFAULTS,
+    defaults,
   );
 }
 
@@ -219,6 +220,7 @@ test("settings are taken over in full", () => {
     "best_effort: true",
     "fallback: other/3",
     "traffic: { 12: 0, 1: 3 }",
+    "cache: true",
     "shapes: { x: [3, 64, -1], y: [9] }",
     "warm_shapes:",
     "  - { x: [3, 64, 32] }",
@@ -244,11 +246,22 @@ test("settings are taken over in full", () => {
       { version: 1, share: 3 },
       { version: 12, share: 0 },
     ],
+    cache: true,
     warmShapes: [
       { x: [3, 64, 32], mask: [2] },
       { x: [3, 64, 48], mask: [2] },
     ],
   });
+});
+
+test("a cache without room caches nothing, and says so of each model that asks for it", () => {
+  const io = [{ x: ["n", 3] }, { y: ["n"] }] as const;
+  const none = { ...DEFAULTS, cacheBytesMax: 0 };
+  const asking = derive("cache: true", ...io, none);
+  assert.equal(modelOf(asking).settings.cache, false);
+  assert.match(asking.ok ? asking.warnings.join() : "", /^its answers are not cached.* cache_bytes_max is 0$/);
+  const silent = derive("", ...io, none);
+  assert.deepEqual([modelOf(silent).settings.cache, silent.ok && silent.warnings], [false, []]);
 });
 
 const CONTRADICTIONS: readonly {

@@ -4,7 +4,13 @@ import { ModelRepository, type RepositoryOptions, type ScanResult } from "../../
 import { tempDir, writeFiles } from "../config/temp-dir.ts";
 import { onnxBytes } from "./onnx-bytes.ts";
 
-export const DEFAULTS = { maxBatchSize: 32, sloMs: null, queueItemsMax: 1000, queueBytesMax: 1_000_000 };
+export const DEFAULTS = {
+  maxBatchSize: 32,
+  sloMs: null,
+  queueItemsMax: 1000,
+  queueBytesMax: 1_000_000,
+  cacheBytesMax: 1_000_000,
+};
 
 export interface Rig {
   readonly dir: string;

@@ -39,6 +39,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
       bestEffortDefault: false,
       fallback: null,
       traffic: null,
+      cache: false,
       warmShapes: [],
     },
   });

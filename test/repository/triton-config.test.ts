@@ -36,6 +36,7 @@ test("what has a meaning becomes settings, what has none is named in a warning",
     max_batch_size: 12,
     queue_items_max: 64,
     versions: { latest: 2 },
+    cache: true,
     threads: 3,
     shapes: { x: [4], y: [4] },
     warm_shapes: [{ x: [4] }],
@@ -50,12 +51,16 @@ test("what has a meaning becomes settings, what has none is named in a warning",
       "6: output.label_filename has no meaning here: classification is not offered",
       "9: dynamic_batching.max_queue_delay_microseconds has no meaning here: the scheduler decides by deadlines when to wait",
       "10: dynamic_batching.default_queue_policy.default_timeout_microseconds has no meaning here: state the time to answer as slo_ms in config.yaml",
-      "15: response_cache has no meaning here: answers are not cached",
       "16: optimization has no meaning here: the runtime optimises the graph fully, on the daemon's device",
       "18: parameters.cudnn_conv_algo_search has no meaning here: the daemon has its own settings",
       "20: future_field is not known and ignored",
     ],
   );
+});
+
+test("a response cache that is off is none", () => {
+  assert.equal(parseTritonConfig("response_cache { enable: false }", "m").written.cache, false);
+  assert.equal(parseTritonConfig("response_cache { }", "m").written.cache, undefined);
 });
 
 test("instance groups decide the placement", () => {
@@ -147,7 +152,7 @@ test("a repository written for Triton serves as it is, its other models are name
     ["engine", "ensemble"],
   );
   assert.match(result.unavailable[0]!.reason, /platform: is 'tensorrt_plan'; only ONNX models can be served/);
-  assert.equal(result.warnings.length, 7);
+  assert.equal(result.warnings.length, 6);
 });
 
 test("what contradicts the ONNX file is told where it stands", async (t) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Datatype } from "../../daemon/engine/tensors.ts";
-import { joinStrings } from "../../daemon/rpc/encode.ts";
+import { joinStrings } from "../../daemon/engine/tensors.ts";
 import { answered, type Harness, infer, startServer } from "./harness.ts";
 import { DATATYPES } from "./models.ts";
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { joinStrings } from "../../daemon/engine/tensors.ts";
 import { ByteBudget } from "../../daemon/rpc/byte-budget.ts";
 import { loadCodec } from "../../daemon/rpc/codec.ts";
 import { rawTensorData } from "../../daemon/rpc/decode/raw-contents.ts";
-import { joinStrings } from "../../daemon/rpc/encode.ts";
 import { InferenceGateway } from "../../daemon/rpc/inference-gateway.ts";
 import { Peer } from "../../daemon/rpc/peer.ts";
 import { DEFAULT_RPC_SETTINGS } from "../../daemon/rpc/settings.ts";

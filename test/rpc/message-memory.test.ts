@@ -1,9 +1,9 @@
 /** What messages take in memory when they are decoded, which must not be many times their size unnoticed. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { joinStrings } from "../../daemon/engine/tensors.ts";
 import { loadCodec } from "../../daemon/rpc/codec.ts";
 import { DESCRIPTION_BYTES_MAX } from "../../daemon/rpc/decode/description.ts";
-import { joinStrings } from "../../daemon/rpc/encode.ts";
 import { answered, failed, type Harness, infer, protocol, startServer } from "./harness.ts";
 import { model } from "./models.ts";
 

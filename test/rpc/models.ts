@@ -31,6 +31,7 @@ interface ModelOptions {
   readonly maxBatchSize?: number;
   readonly bestEffort?: boolean;
   readonly fallback?: ModelVersion["settings"]["fallback"];
+  readonly cache?: boolean;
   readonly sharedDimensions?: ModelVersion["sharedDimensions"];
 }
 
@@ -42,6 +43,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     maxBatchSize = batched ? 8 : 1,
     bestEffort = false,
     fallback = null,
+    cache = false,
     sharedDimensions = [],
   } = options;
   return {
@@ -70,6 +72,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
       bestEffortDefault: bestEffort,
       fallback,
       traffic: null,
+      cache,
       warmShapes: [],
     },
   };
@@ -95,6 +98,7 @@ export class FakeCatalog implements ModelCatalog {
     model("heavy", [spec("x", "FP32", [-1, 4])], { fallback: { model: "vector", version: "1" } }),
     model("wide", [spec("x", "FP32", [-1, 4])], { fallback: { model: "pair", version: "" } }),
     model("alone", [spec("x", "FP32", [-1, 4])], { fallback: { model: "broken", version: "" } }),
+    model("kept", [spec("x", "FP32", [-1, 4])], { cache: true }),
     model("idle", [spec("x", "FP32", [-1, 4])], { bestEffort: true }),
     ...DATATYPES.map((datatype) => model(`t_${datatype}`, [spec("x", datatype, [-1, 2])])),
   ];

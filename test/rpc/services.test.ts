@@ -81,6 +81,10 @@ describe("state, metadata and configuration", () => {
     assert.equal(config.scheduling_choice, "dynamic_batching");
     assert.equal(config.sequence_batching, undefined);
     assert.equal(config.response_cache, null);
+    const kept = await ask<{ config: Record<string, unknown> }>((done) =>
+      client.ModelConfig({ name: "kept" }, done as never),
+    );
+    assert.deepEqual(kept.config.response_cache, { enable: true });
     const flat = await ask<{ config: Record<string, unknown> }>((done) =>
       client.ModelConfig({ name: "flat" }, done as never),
     );
@@ -111,6 +115,8 @@ describe("state, metadata and configuration", () => {
       computeInput: time(10, 100),
       computeInfer: time(10, 2_500),
       computeOutput: time(10, 50),
+      cacheHit: time(4, 20),
+      cacheMiss: time(6, 90.5),
       batches: [{ size: 4, computeInput: time(2, 20), computeInfer: time(2, 800), computeOutput: time(2, 9) }],
     });
     interface Statistics {
@@ -135,7 +141,8 @@ describe("state, metadata and configuration", () => {
     assert.equal(used?.inference_count, "12");
     assert.equal(used?.execution_count, "5");
     assert.deepEqual(used?.inference_stats.success, { count: "10", ns: "5000500" });
-    assert.deepEqual(used?.inference_stats.cache_hit, { count: "0", ns: "0" });
+    assert.deepEqual(used?.inference_stats.cache_hit, { count: "4", ns: "20000" });
+    assert.deepEqual(used?.inference_stats.cache_miss, { count: "6", ns: "90500" });
     assert.equal(used?.batch_stats[0]?.batch_size, "4");
     assert.deepEqual(used?.batch_stats[0]?.compute_infer, { count: "2", ns: "800000" });
     assert.ok((await statistics({})).model_stats.length > 10);

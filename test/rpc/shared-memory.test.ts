@@ -99,6 +99,20 @@ describe("system shared memory", () => {
     assert.equal(readFileSync(FILE).length, 4096);
   });
 
+  it("reads inputs at once where the answer may be cached, so that it is kept under the bytes that were executed", async () => {
+    await register("r");
+    harness.inference.immediate = false;
+    for (const model_name of ["vector", "kept"]) {
+      writeFileSync(FILE, floats(1, 2, 3, 4));
+      const result = infer(harness.client, { ...request(region("r", 16), null), model_name });
+      await harness.inference.until(() => harness.inference.held.size === 1);
+      writeFileSync(FILE, floats(5, 6, 7, 8));
+      harness.inference.end(harness.inference.last().id);
+      const executed = model_name === "kept" ? floats(1, 2, 3, 4) : floats(5, 6, 7, 8);
+      assert.deepEqual(answered(await result).raw_output_contents, [executed], model_name);
+    }
+  });
+
   it("matches raw contents to the inputs that are not in a region", async () => {
     await register("r", 8);
     const inputs = [

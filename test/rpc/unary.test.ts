@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { compressionAlgorithms, credentials } from "@grpc/grpc-js";
+import type { ModelVersion } from "../../daemon/repository/model.ts";
+import { modelPlan } from "../../daemon/rpc/decode/model-plan.ts";
 import { answered, failed, floats, type Harness, infer, protocol, startServer, vectorRequest } from "./harness.ts";
 import { TIMINGS } from "./puppet-inference.ts";
 
@@ -49,6 +51,40 @@ describe("unary inference", () => {
       slackline_wait_mispredicted_us: "50",
       slackline_wait_held_us: "0",
     });
+  });
+
+  it("says unasked that an answer was cached, and claims no lane or batch for it", async () => {
+    const timings = { ...TIMINGS, queueUs: 0, gatherUs: 0, executeUs: 0, collectUs: 0, lane: null, waited: null };
+    harness.inference.outcome = { type: "answered", outputs: [], timings };
+    const unasked = answered(await infer(harness.client, vectorRequest()));
+    assert.deepEqual(Object.keys(unasked.parameters), ["slackline_cache_hit"]);
+    assert.equal(unasked.parameters.slackline_cache_hit?.bool_param, true);
+    const parameters = { slackline_timings: { bool_param: true } };
+    const asked = answered(await infer(harness.client, vectorRequest({ parameters })));
+    const values = Object.entries(asked.parameters).map(([name, value]) => [
+      name,
+      value.int64_param ?? value.bool_param,
+    ]);
+    assert.deepEqual(Object.fromEntries(values), {
+      slackline_cache_hit: true,
+      slackline_queue_us: "0",
+      slackline_gather_us: "0",
+      slackline_execute_us: "0",
+      slackline_collect_us: "0",
+      slackline_late_us: "0",
+    });
+  });
+
+  it("hands on what a request's answer may be cached as, only for models that ask for it", async () => {
+    await infer(harness.client, vectorRequest());
+    assert.equal(harness.inference.last().cacheAs, null);
+    const known = harness.catalog.models.find(({ name }) => name === "kept")!;
+    const cacheAs = (version: ModelVersion) => modelPlan(version).cacheAs;
+    await infer(harness.client, vectorRequest({ model_name: "kept" }));
+    assert.equal(harness.inference.last().cacheAs, cacheAs({ ...known }));
+    const sequence = { lengths: [8], lengthMax: 8, mask: null, pad: {}, outputAxes: {} };
+    for (const other of [{ hash: "1" }, { key: "kept/2" }, { batched: false }, { sequence }, { outputs: [] }])
+      assert.notEqual(cacheAs({ ...known, ...other }), cacheAs(known));
   });
 
   it("says unasked by how much an answer is late", async () => {

@@ -34,9 +34,17 @@ export const ERROR_PARAMETERS = {
   retryAfterMs: "slackline_retry_after_ms",
 } as const;
 
+/** Parameters of an answer, sent unasked. */
+export const ANSWER_PARAMETERS = {
+  /** bool, true where it is there: nothing was executed, an equal request's answer was cached. */
+  cacheHit: "slackline_cache_hit",
+  /** string: the model that was asked for refused, for this cause (`late`), and its fallback answered. */
+  fallback: "slackline_fallback",
+} as const;
+
 /**
  * Where an answered request's time went: int64 microseconds (`…_us`), int64 counts, strings for lane and model. The `wait…` ones explain
- * `queue_us` and are absent where the scheduler gives no explanation.
+ * `queue_us` and are absent where the scheduler gives no explanation; batch, bucket and lane where nothing was executed.
  */
 export const TIMING_PARAMETERS = {
   queueUs: "slackline_queue_us",
@@ -53,9 +61,6 @@ export const TIMING_PARAMETERS = {
   waitMispredictedUs: "slackline_wait_mispredicted_us",
   waitHeldUs: "slackline_wait_held_us",
 } as const;
-
-/** Of an answer that another model gave, its fallback, in place of the one that was asked for: the cause of that one's refusal (`late`). */
-export const FALLBACK_PARAMETER = "slackline_fallback";
 
 /** Parameters of an input, or of an output asked for, that lies in a registered region instead of the message. */
 export const SHARED_MEMORY_PARAMETERS = {

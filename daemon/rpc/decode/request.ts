@@ -159,7 +159,7 @@ function readContents(
     if ((raws.length > 0 || located !== null) && input.contents.length > 0) throw bothContents(spec.name, model);
     if (located !== null) {
       if (count === null) throw hugeTensor(spec, input, located.byteLength, model);
-      data[index] = sharedTensorData(spec, count, located, memory, model);
+      data[index] = sharedTensorData(plan, spec, count, located, memory);
     } else if (raws.length > 0) {
       const raw = raws[rawsUsed++];
       if (raw === undefined) throw wrongRawCount(rawsExpected(request, shared), raws.length, model);
@@ -174,19 +174,24 @@ function readContents(
   return data;
 }
 
-/** Bytes whose number says all stay where they are until a batch is gathered; strings have to be parsed, and are read at once. */
+/**
+ * Bytes whose number says all stay where they are until a batch is gathered. Read at once are strings, which have to be parsed, and inputs
+ * of a model whose answers are cached: their owner may change them, and the answer must be that of the bytes it is kept under.
+ */
 function sharedTensorData(
+  { version, cacheAs }: ModelPlan,
   spec: TensorSpec,
   count: number,
   located: SharedTensor,
   memory: RequestMemory,
-  model: string,
 ): InputTensor["data"] {
+  const model = version.name;
   const size = ELEMENT_BYTES[spec.datatype];
   if (size === null) return rawTensorData(spec, count, located.read(), memory, model);
   if (located.byteLength !== count * size) {
     throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), located.byteLength, model);
   }
+  if (cacheAs !== null) return rawTensorData(spec, count, located.read(), memory, model);
   return spec.datatype === "BOOL" ? checkedBools(spec.name, located, model) : located;
 }
 
