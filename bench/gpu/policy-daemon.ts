@@ -1,6 +1,6 @@
 /** A daemon with a comparison policy in place of its scheduler: `--policy NAME`, then the flags of `serve`. */
 import { loadSettings } from "../../daemon/config/daemon-settings.ts";
-import { startDaemon } from "../../daemon/daemon.ts";
+import { schedulerOptions, startDaemon } from "../../daemon/daemon.ts";
 import { createLogger } from "../../daemon/logger.ts";
 import { findPolicy } from "../sim/policies.ts";
 import { OneShape } from "./one-shape.ts";
@@ -13,7 +13,8 @@ if (policy === undefined) throw new Error(`--policy: there is no policy '${name}
 const loaded = loadSettings({ argv });
 if (loaded.type !== "serve") throw new Error("only the flags of serve are taken");
 const { settings } = loaded;
-const options = { fairness: false, bestEffortShareMin: 0, tenantWeights: {}, gatherUs: 0, handoverUs: 0 };
+// It sends its next batch before the last one ends, as the daemon's own does: else the device would wait for it each time.
+const options = { ...schedulerOptions(settings), gatherUs: 0 };
 const logger = createLogger(settings.logLevel, settings.logFormat);
 const daemon = await startDaemon(settings, logger, { scheduler: new OneShape(policy.create(options)) });
 for (const signal of ["SIGTERM", "SIGINT"] as const) {

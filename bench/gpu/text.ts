@@ -59,9 +59,7 @@ export function setLines(set: SetResult): string[] {
     `Idle gaps with work queued (filled): ${percent(outside_share)} of the time outside the runtime, ${figure(((outside_share * execution_ms_mean) / (1 - outside_share)) * 1000)} µs beside each of ${figure(executions)} executions of ${milliseconds(execution_ms_mean)}.`,
   ];
   if (round_robin !== null) {
-    lines.push(
-      `Round robin (${round_robin.policy}), capacity: ${capacityText(round_robin.capacity)}. It sends a batch when the end of the one before is known: the device waits for it each time.`,
-    );
+    lines.push(`Round robin (${round_robin.policy}), capacity: ${capacityText(round_robin.capacity)}.`);
     if (
       capacity.limit === "deadlines" &&
       round_robin.capacity.limit === "deadlines" &&

@@ -1,5 +1,5 @@
 /** Schedulers by name: the daemon's own and the comparison policies. */
-import type { Scheduler } from "../../daemon/scheduler/types.ts";
+import type { Scheduler, SchedulerOptions } from "../../daemon/scheduler/types.ts";
 import { BENTO_SWEEP, bentoAdaptive } from "./bento-adaptive.ts";
 import { CLOCKWORK_SWEEP, clockwork } from "./clockwork.ts";
 import { eagerEdf } from "./eager-edf.ts";
@@ -13,11 +13,11 @@ import { TRITON_SWEEP, triton } from "./triton.ts";
 /** A comparison policy with the settings to try; the best of its variants is what counts. */
 export interface ComparisonPolicy {
   readonly name: string;
-  readonly variants: readonly { readonly label: string; readonly create: () => Scheduler }[];
+  readonly variants: readonly { readonly label: string; readonly create: (options: SchedulerOptions) => Scheduler }[];
 }
 
 function policy(name: string, create: () => Policy): ComparisonPolicy {
-  return { name, variants: [{ label: name, create: () => new PolicyScheduler(create()) }] };
+  return { name, variants: [{ label: name, create: ({ handoverUs }) => new PolicyScheduler(create(), handoverUs) }] };
 }
 
 function swept<Options extends object>(
@@ -29,7 +29,7 @@ function swept<Options extends object>(
     label: `${name}(${Object.entries(options)
       .map(([key, value]) => `${key}=${value}`)
       .join(",")})`,
-    create: () => new PolicyScheduler(create(options)),
+    create: ({ handoverUs }: SchedulerOptions) => new PolicyScheduler(create(options), handoverUs),
   }));
   return { name, variants };
 }

@@ -116,9 +116,18 @@ class ModelEntry implements PolicyModel {
   }
 }
 
-interface Running {
+interface Started {
   readonly model: ModelEntry;
   readonly toldUs: number;
+  readonly expectedUs: number;
+}
+
+interface Lane {
+  running: Started | null;
+  /** When what runs is expected to end. */
+  expectedEndUs: number;
+  /** Sent while the other runs. */
+  following: Started | null;
 }
 
 export class PolicyScheduler implements Scheduler {
@@ -126,14 +135,17 @@ export class PolicyScheduler implements Scheduler {
   readonly #specs = new Map<string, ModelSpec>();
   readonly #models = new Map<string, ModelEntry>();
   readonly #buckets = new Map<string, Profile>();
-  readonly #lanes = new Map<string, Running | null>();
+  readonly #lanes = new Map<string, Lane>();
+  readonly #handoverUs: number;
   #order: ModelEntry[] = [];
   #nextExecution: ExecutionId = 1;
   #effects: SchedulerEffect[] = [];
   #wakeAtUs: number | null = null;
 
-  constructor(policy: Policy) {
+  /** @param handoverUs how long before the expected end of a batch the next one is chosen and sent; 0: when it has ended */
+  constructor(policy: Policy, handoverUs = 0) {
     this.#policy = policy;
+    this.#handoverUs = handoverUs;
   }
 
   step(event: SchedulerEvent, nowUs: number): readonly SchedulerEffect[] {
@@ -146,7 +158,9 @@ export class PolicyScheduler implements Scheduler {
   #take(event: SchedulerEvent, nowUs: number): void {
     switch (event.type) {
       case "lane-up":
-        if (event.kind === "device") this.#lanes.set(event.lane, null);
+        if (event.kind === "device") {
+          this.#lanes.set(event.lane, { running: null, expectedEndUs: nowUs, following: null });
+        }
         break;
       case "lane-down":
         this.#lanes.delete(event.lane);
@@ -171,9 +185,13 @@ export class PolicyScheduler implements Scheduler {
         this.#remove(event.id);
         break;
       case "end": {
-        const running = this.#lanes.get(event.lane);
+        const lane = this.#lanes.get(event.lane);
+        if (lane === undefined) break;
+        const { running, following } = lane;
         if (event.ok && event.us !== null) running?.model.executed(running.toldUs, event.us);
-        this.#lanes.set(event.lane, null);
+        lane.running = following;
+        lane.following = null;
+        lane.expectedEndUs = nowUs + (following?.expectedUs ?? 0);
         break;
       }
       case "wake":
@@ -223,23 +241,40 @@ export class PolicyScheduler implements Scheduler {
 
   #dispatch(nowUs: number): void {
     let wakeAtUs: number | null = null;
-    for (const [lane, running] of this.#lanes) {
-      if (running !== null) continue;
-      this.#dropHopeless(nowUs);
-      const decision = this.#policy.decide(this.#order, nowUs);
-      for (const { model, request } of decision.drop ?? []) this.#drop(model, request);
-      if (decision.type === "start") {
-        this.#start(lane, decision.model as ModelEntry, decision.batch, "deadline", nowUs);
-        continue;
+    for (const [name, lane] of this.#lanes) {
+      const openAtUs = this.#openAtUs(lane);
+      if (openAtUs <= nowUs) {
+        const atUs = lane.running === null ? nowUs : Math.max(nowUs, lane.expectedEndUs);
+        wakeAtUs = earliest(wakeAtUs, this.#decide(name, atUs, nowUs));
       }
-      if (this.#fill(lane, decision.untilUs, nowUs)) continue;
-      // A wake-up at the present instant would only find what this one found.
-      if (decision.untilUs !== null) wakeAtUs = Math.max(nowUs + 1, Math.ceil(decision.untilUs));
+      // What was just given to an idle lane has a successor, too.
+      const nextUs = this.#openAtUs(lane);
+      if (nextUs > nowUs && nextUs !== Number.POSITIVE_INFINITY) wakeAtUs = earliest(wakeAtUs, Math.ceil(nextUs));
     }
     if (wakeAtUs !== this.#wakeAtUs) {
       this.#wakeAtUs = wakeAtUs;
       this.#effects.push({ type: "wake-at", atUs: wakeAtUs });
     }
+  }
+
+  /** From when on the lane may be given a batch; Infinity where that needs an end first. */
+  #openAtUs({ running, following, expectedEndUs }: Lane): number {
+    if (running === null) return Number.NEGATIVE_INFINITY;
+    return this.#handoverUs === 0 || following !== null ? Number.POSITIVE_INFINITY : expectedEndUs - this.#handoverUs;
+  }
+
+  /** Lets the policy choose for a lane that is free at `atUs`; when to look again, where nothing was started. */
+  #decide(lane: string, atUs: number, nowUs: number): number | null {
+    this.#dropHopeless(atUs);
+    const decision = this.#policy.decide(this.#order, atUs);
+    for (const { model, request } of decision.drop ?? []) this.#drop(model, request);
+    if (decision.type === "start") {
+      this.#start(lane, decision.model as ModelEntry, decision.batch, "deadline", atUs);
+      return null;
+    }
+    if (this.#fill(lane, decision.untilUs, atUs)) return null;
+    // A wake-up at the present instant would only find what this one found.
+    return decision.untilUs === null ? null : Math.max(nowUs + 1, Math.ceil(decision.untilUs));
   }
 
   /** Best-effort work runs when nothing with a deadline is queued, or in a wait that is long enough for it. */
@@ -275,7 +310,7 @@ export class PolicyScheduler implements Scheduler {
     this.#effects.push({ type: "shed", id, cause, detail: {} });
   }
 
-  #start(lane: string, model: ModelEntry, batch: readonly Queued[], reason: StartReason, nowUs: number): void {
+  #start(name: string, model: ModelEntry, batch: readonly Queued[], reason: StartReason, atUs: number): void {
     const queue = reason === "fill" ? model.bestEffort : model.queue;
     const members = new Set(batch);
     const rest = queue.filter((request) => !members.has(request));
@@ -285,7 +320,7 @@ export class PolicyScheduler implements Scheduler {
     const bucket = this.#buckets.get(model.spec.model)!.find((point) => point.bucket >= items)!;
     const plan: BatchPlan = {
       execution: this.#nextExecution++,
-      lane,
+      lane: name,
       model: model.spec.model,
       shape: "",
       ids: batch.map((request) => request.id),
@@ -294,11 +329,22 @@ export class PolicyScheduler implements Scheduler {
       steps: [{ predictedUs: bucket.us }],
       reason,
     };
-    model.lastStartUs = nowUs;
-    this.#lanes.set(lane, { model, toldUs: bucket.us });
-    this.#policy.started?.(model, batch, nowUs);
+    model.lastStartUs = atUs;
+    const lane = this.#lanes.get(name)!;
+    const started: Started = { model, toldUs: bucket.us, expectedUs: model.latencyUs(items) };
+    if (lane.running === null) {
+      lane.running = started;
+      lane.expectedEndUs = atUs + started.expectedUs;
+    } else {
+      lane.following = started;
+    }
+    this.#policy.started?.(model, batch, atUs);
     this.#effects.push({ type: "start", plan });
   }
+}
+
+function earliest(a: number | null, b: number | null): number | null {
+  return a === null || (b !== null && b < a) ? b : a;
 }
 
 export function itemsOf(batch: readonly Queued[]): number {

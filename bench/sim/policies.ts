@@ -24,7 +24,7 @@ export function findPolicy(name: string): NamedPolicy | undefined {
   for (const policy of COMPARISON_POLICIES) {
     const variant =
       policy.variants.find(({ label }) => label === name) ?? (policy.name === name ? policy.variants[0] : undefined);
-    if (variant !== undefined) return { name: variant.label, create: () => variant.create() };
+    if (variant !== undefined) return { name: variant.label, create: variant.create };
   }
   return undefined;
 }

@@ -9,7 +9,7 @@ import { Random } from "../../bench/scenario/random.ts";
 import { parseScenario } from "../../bench/scenario/schema.ts";
 import { simulate } from "../../bench/sim/simulation.ts";
 import { DecisionLog } from "../../daemon/engine/decision-log.ts";
-import type { Scheduler } from "../../daemon/scheduler/types.ts";
+import type { Scheduler, SchedulerOptions } from "../../daemon/scheduler/types.ts";
 import { randomScenarioJson } from "./random-scenario.ts";
 
 const FOLDER = mkdtempSync(path.join(tmpdir(), "slackline-policies-"));
@@ -24,7 +24,8 @@ for (const { name, variants } of COMPARISON_POLICIES) {
   test(`${name}: what it decides is possible, and every request ends`, () => {
     for (let seed = 1; seed <= SEEDS; seed++) {
       const random = new Random(seed, name);
-      const json = randomScenarioJson(random);
+      // On every second device the next batch is to be sent before the last one ends.
+      const json = { ...randomScenarioJson(random), ...(seed % 2 === 0 ? { handover_ms: 0.4 } : {}) };
       const variant = variants[random.integer(0, variants.length - 1)]!;
       const scenario = path.join(FOLDER, "scenario.json");
       const log = path.join(FOLDER, "log.jsonl");
@@ -48,9 +49,47 @@ for (const { name, variants } of COMPARISON_POLICIES) {
   });
 }
 
+const OPTIONS: SchedulerOptions = {
+  fairness: false,
+  bestEffortShareMin: 0,
+  tenantWeights: {},
+  gatherUs: 0,
+  handoverUs: 0,
+};
+
+test("opponents too send the next batch before the last one ends, where that is told to take time", () => {
+  const scenario = parseScenario(
+    {
+      name: "handover",
+      warmup_s: 0,
+      measure_s: 5,
+      handover_ms: 0.5,
+      models: ["a", "b"].map((name) => ({
+        name,
+        max_batch: 1,
+        slo_ms: 50,
+        profile: { points_ms: [[1, 1]] },
+        arrivals: { process: "uniform", rate_per_s: 450 },
+      })),
+    },
+    "handover",
+  );
+  for (const name of ["eager-edf", "tf-serving"]) {
+    const [variant] = COMPARISON_POLICIES.find((policy) => policy.name === name)!.variants;
+    const onTime = (handoverUs?: number) =>
+      simulate(scenario, {
+        policy: name,
+        scheduler: (options) => variant!.create({ ...options, handoverUs: handoverUs ?? options.handoverUs }),
+      }).total.attainment;
+    assert.equal(onTime(), 1, name);
+    // With half a millisecond between executions of one there is time for two thirds of the requests.
+    assert.ok(onTime(0)! < 0.8, name);
+  }
+});
+
 /** A policy's scheduler with one lane and one model, of 1 ms an execution. */
-function started(create: () => Scheduler): Scheduler {
-  const scheduler = create();
+function started(create: (options: SchedulerOptions) => Scheduler): Scheduler {
+  const scheduler = create(OPTIONS);
   const profile = [
     { bucket: 1, us: 1000 },
     { bucket: 4, us: 1000 },
