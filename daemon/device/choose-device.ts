@@ -63,7 +63,8 @@ async function chooseBest(
 /** Model and number of the processors. */
 export function cpuName(): string {
   const cpus = os.cpus();
-  return `${cpus[0]?.model.trim() || "CPU"}, ${availableCores()} cores`;
+  const cores = availableCores();
+  return `${cpus[0]?.model.trim() || "CPU"}, ${cores} ${cores === 1 ? "core" : "cores"}`;
 }
 
 function probeInChild(request: ProbeRequest): Promise<ProbeResult> {
