@@ -28,7 +28,7 @@ export function availableCores(machine: Machine = thisMachine()): number {
   for (const group of groups(machine, "cpu")) {
     const limit = read(group, "cpu.max") ?? `${read(group, "cpu.cfs_quota_us")} ${read(group, "cpu.cfs_period_us")}`;
     const [quotaUs, periodUs] = limit.split(" ").map(Number) as [number, number];
-    // Without a quota the first is "max", or -1.
+    // Without a quota the first is "max" or -1, and without the files neither is a number.
     if (quotaUs > 0 && periodUs > 0) cores = Math.min(cores, Math.floor(quotaUs / periodUs));
   }
   return Math.max(1, cores);
