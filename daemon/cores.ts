@@ -1,5 +1,5 @@
-import os from "node:os";
 import type { ModelVersion } from "./repository/model.ts";
+import { availableCores } from "./resources.ts";
 
 /** How the machine's cores are divided between those who execute models. */
 export interface CoreShares {
@@ -24,7 +24,7 @@ export function divideCores(
   settings: CoreSettings,
   lane: { readonly onCpu: boolean; readonly needed: boolean },
   poolNeeded: boolean,
-  cores: number = os.availableParallelism(),
+  cores: number = availableCores(),
 ): CoreShares {
   const free = Math.max(1, cores - 1);
   const laneNeedsCores = lane.onCpu && lane.needed;

@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { memoryBytesMax } from "../resources.ts";
 import { parseCommandLine } from "./command-line.ts";
 import { type DeviceSelection, parseDevices } from "./devices.ts";
 import { readEnvironment } from "./environment.ts";
@@ -201,7 +202,7 @@ function fillIn(
     written.tls_cert !== undefined && written.tls_key !== undefined
       ? { certFile: written.tls_cert, keyFile: written.tls_key, clientCaFile: written.tls_client_ca ?? null }
       : null;
-  const inflightBytesMax = written.inflight_bytes_max ?? Math.max(256 * MIB, Math.floor(memoryBytes() / 4));
+  const inflightBytesMax = written.inflight_bytes_max ?? Math.max(256 * MIB, Math.floor(memoryBytesMax() / 4));
   const cacheHome = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), ".cache");
   return {
     configFile,
@@ -253,10 +254,4 @@ function fillIn(
 function defaultModelsDir(cwd: string): string {
   const samples = path.resolve(cwd, "models", "repository");
   return statSync(samples, { throwIfNoEntry: false })?.isDirectory() ? samples : path.resolve(cwd, "models");
-}
-
-/** Memory this process may use: the container's limit where there is one. */
-function memoryBytes(): number {
-  const limit = process.constrainedMemory?.() ?? 0;
-  return limit > 0 && limit < os.totalmem() ? limit : os.totalmem();
 }

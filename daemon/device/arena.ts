@@ -3,8 +3,8 @@
  * regions are reserved and given back as models come and go. Both processes map the regions that they use.
  */
 import { closeSync, openSync, unlinkSync } from "node:fs";
-import os from "node:os";
 import path from "node:path";
+import { availableMemoryBytes } from "../resources.ts";
 import { loadPosix, type Posix } from "./posix.ts";
 
 export const PAGE_BYTES = 4096;
@@ -150,12 +150,6 @@ function openSharedFile(): number {
   const fd = openSync(file, "wx+", 0o600);
   unlinkSync(file);
   return fd;
-}
-
-/** Memory that can be had before something is killed, container limits included where Node knows them. */
-function availableMemoryBytes(): number {
-  const { availableMemory } = process as { availableMemory?: () => number };
-  return availableMemory === undefined ? os.freemem() : availableMemory.call(process);
 }
 
 function mib(bytes: number): string {

@@ -1,6 +1,7 @@
 /** Chooses what executes: asks each provider, best first, in a process of its own whether it works here. */
 import { fork } from "node:child_process";
 import os from "node:os";
+import { availableCores } from "../resources.ts";
 import type { ProbeRequest, ProbeResult } from "./probe-types.ts";
 import { CPU_PROVIDER, type Provider, type ProviderName, parseProvider, providerText } from "./provider.ts";
 import { siblingModule } from "./sibling.ts";
@@ -62,7 +63,8 @@ async function chooseBest(
 /** Model and number of the processors. */
 export function cpuName(): string {
   const cpus = os.cpus();
-  return `${cpus[0]?.model.trim() || "CPU"}, ${os.availableParallelism()} cores`;
+  const cores = availableCores();
+  return `${cpus[0]?.model.trim() || "CPU"}, ${cores} ${cores === 1 ? "core" : "cores"}`;
 }
 
 function probeInChild(request: ProbeRequest): Promise<ProbeResult> {

@@ -1,6 +1,6 @@
 /** Makes one archive that runs on a Linux host with neither Node nor network. */
 import { createHash } from "node:crypto";
-import { createReadStream, mkdirSync, rmSync, statSync } from "node:fs";
+import { createReadStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { parseArgs } from "node:util";
@@ -17,6 +17,7 @@ const USAGE = `usage: npm run bundle -- [options]
 Packs Node, the compiled code, its dependencies for linux-x64 and the sample models' generator into one archive.
 
   --out FILE           the archive (default: .cache/bundle/slackline-VERSION-linux-x64.tar.xz, .tar.gz where there is no xz)
+  --folder DIR         no archive: its contents in this folder, which must not exist yet
   --node npm           Node from its npm package, pinned (default)
   --node running|PATH  the Node that runs this, or another one for linux-x64
 `;
@@ -30,6 +31,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       out: { type: "string" },
+      folder: { type: "string" },
       node: { type: "string", default: "npm" },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -38,14 +40,21 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
+  if (values.folder !== undefined) {
+    const { out } = values;
+    if (out !== undefined) throw new BundleError(`--folder makes no archive: leave out --out ${out}`);
+    const folder = path.resolve(values.folder);
+    if (existsSync(folder)) throw new BundleError(`${folder} exists: give a new folder with --folder, or remove it`);
+    const node = stage(folder, values.node);
+    process.stdout.write(`${folder}\nNode ${node}, slackline ${VERSION}\n`);
+    return;
+  }
   const name = `slackline-${VERSION}-linux-x64`;
   const staged = path.join(FOLDER, name);
   const compression = bestCompression();
   const file = path.resolve(values.out ?? path.join(FOLDER, `${name}${extension(compression)}`));
   rmSync(staged, { recursive: true, force: true });
-  stageApp(COMPILED, path.join(staged, "app"));
-  stageLaunchers(staged);
-  const node = placeNode(values.node, path.join(staged, "node"));
+  const node = stage(staged, values.node);
   process.stderr.write(`packing with ${compression}: Node ${node}, slackline ${VERSION}\n`);
   mkdirSync(path.dirname(file), { recursive: true });
   await pack(FOLDER, name, file, compression);
@@ -53,6 +62,13 @@ async function main(): Promise<void> {
   const size = statSync(file).size;
   process.stdout.write(`${file}\n${bytes(size)}, sha256 ${await sha256(file)}\n`);
   if (size > SIZE_BYTES_MAX) throw new BundleError(`the archive is larger than ${bytes(SIZE_BYTES_MAX)}`);
+}
+
+/** Puts everything that is packed into `folder`; returns the version of the Node in it. */
+function stage(folder: string, nodeSource: string): string {
+  stageApp(COMPILED, path.join(folder, "app"));
+  stageLaunchers(folder);
+  return placeNode(nodeSource, path.join(folder, "node"));
 }
 
 async function sha256(file: string): Promise<string> {
