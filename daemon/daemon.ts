@@ -96,6 +96,8 @@ async function compose(
   end: () => Promise<void>,
 ): Promise<Daemon> {
   for (const warning of settings.warnings) logger.warn(warning);
+  // ONNX Runtime would keep a database of its use in the home folder, and may send that to its vendor. Lanes inherit this.
+  process.env.ORT_DISABLE_TELEMETRY ??= "1";
   const repository = new ModelRepository({
     dir: settings.modelsDir,
     control: settings.modelControl,
@@ -200,6 +202,7 @@ async function compose(
       tls: settings.tls === null ? null : readTls(settings.tls),
       messageBytesMax: settings.messageBytesMax,
       inflightBytesMax: settings.inflightBytesMax,
+      connectionAgeMaxMs: settings.connectionAgeMaxS === null ? null : settings.connectionAgeMaxS * 1000,
       replyMarginUs: Math.round(settings.replyMarginMs * 1000),
       errors: settings.errorStyle,
       sharedMemoryPeers: settings.sharedMemoryPeers,

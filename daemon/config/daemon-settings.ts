@@ -80,6 +80,8 @@ export interface DaemonSettings {
   readonly bestEffortShareMin: number;
   readonly tenants: Readonly<Record<string, TenantSettings>>;
   readonly replyMarginMs: number;
+  /** null: unlimited. */
+  readonly connectionAgeMaxS: number | null;
   readonly errorStyle: ErrorStyle;
   readonly sharedMemoryPeers: SharedMemoryPeers;
   readonly profileCacheDir: string;
@@ -235,6 +237,7 @@ function fillIn(
       ]),
     ),
     replyMarginMs: written.reply_margin_ms ?? 5,
+    connectionAgeMaxS: written.connection_age_max_s ?? null,
     errorStyle: written.errors ?? "native",
     sharedMemoryPeers: written.shared_memory_peers ?? "loopback",
     profileCacheDir: written.profile_cache ?? path.resolve(cwd, cacheHome, "slackline", "profiles"),

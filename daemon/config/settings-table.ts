@@ -42,6 +42,7 @@ export interface WrittenSettings {
   readonly best_effort_share_min?: number;
   readonly tenants?: Readonly<Record<string, WrittenTenant>>;
   readonly reply_margin_ms?: number;
+  readonly connection_age_max_s?: number;
   readonly errors?: (typeof ERROR_STYLES)[number];
   readonly shared_memory_peers?: (typeof SHARED_MEMORY_PEERS)[number];
   readonly profile_cache?: string;
@@ -281,6 +282,13 @@ export const SETTINGS: SettingsTable = {
     value: "MS",
     byDefault: "5",
     what: "how long before a caller's gRPC deadline the answer must be ready",
+  },
+  connection_age_max_s: {
+    schema: integer(1, 86_400),
+    reads: "number",
+    value: "S",
+    byDefault: "unlimited",
+    what: "age at which a connection takes no more calls, so that callers look their target up again; calls on it are answered, streams last as long as their callers keep them",
   },
   errors: {
     schema: oneOf(ERROR_STYLES),

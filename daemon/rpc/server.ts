@@ -69,6 +69,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
     "grpc.max_receive_message_length": Math.min(settings.messageBytesMax, settings.inflightBytesMax),
     "grpc.max_send_message_length": -1,
     "grpc.max_concurrent_streams": settings.connectionCallsMax,
+    ...(settings.connectionAgeMaxMs === null ? {} : { "grpc.max_connection_age_ms": settings.connectionAgeMaxMs }),
     "grpc.keepalive_time_ms": settings.keepaliveTimeMs,
     "grpc.keepalive_timeout_ms": settings.keepaliveTimeoutMs,
   });

@@ -27,6 +27,8 @@ export interface RpcSettings {
   readonly streamUnreadBytesMax: number;
   /** Calls that one connection may have open at once. */
   readonly connectionCallsMax: number;
+  /** Age at which a connection takes no more calls, within a tenth; null: unlimited. Calls on it go on for as long as they last. */
+  readonly connectionAgeMaxMs: number | null;
   /** A connection's other end is asked so often whether it is there still, and is given up without an answer in time. */
   readonly keepaliveTimeMs: number;
   readonly keepaliveTimeoutMs: number;
@@ -53,6 +55,7 @@ export const DEFAULT_RPC_SETTINGS: RpcSettings = {
   streamRequestsMax: 16_384,
   streamUnreadBytesMax: 32 * 2 ** 20,
   connectionCallsMax: 16_384,
+  connectionAgeMaxMs: null,
   keepaliveTimeMs: 60_000,
   keepaliveTimeoutMs: 20_000,
   replyMarginUs: 5_000,

@@ -1,5 +1,6 @@
 /** The HTTP pages of a live daemon, from the start of loading to its end. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
 import { SlacklineClient, tensor } from "slackline-client";
@@ -43,6 +44,12 @@ describe("pages", () => {
     } finally {
       client.close();
       await daemon.stop();
+    }
+  });
+
+  test("lanes and replicas run without the runtime's telemetry", { skip: process.platform !== "linux" }, async () => {
+    for (const { pid } of (await live.status()).lanes) {
+      assert.match(readFileSync(`/proc/${pid}/environ`, "utf8"), /(^|\0)ORT_DISABLE_TELEMETRY=1\0/);
     }
   });
 

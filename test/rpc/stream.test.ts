@@ -191,6 +191,23 @@ describe("inference on a stream", () => {
     assert.equal(harness.server.load().bytes, 0);
   });
 
+  it("goes on where its connection has reached its age and takes no more calls", async () => {
+    harness = await startServer({ connectionAgeMaxMs: 50 });
+    const session = connect(`http://${harness.address}`);
+    const agedOut = once(session, "goaway");
+    const stream = session.request(
+      { ":method": "POST", ":path": STREAM_METHOD.path, "content-type": "application/grpc", te: "trailers" },
+      { endStream: false },
+    );
+    await agedOut;
+    stream.write(framed(STREAM_METHOD.requestSerialize(vectorRequest())));
+    const [answer] = (await once(stream, "data")) as [Buffer];
+    assert.equal(idOf(STREAM_METHOD.responseDeserialize(answer.subarray(5))), "r1");
+    stream.resume().end();
+    await once(session, "close");
+    answered(await infer(harness.client, vectorRequest()));
+  });
+
   it("reports bytes that are no message, and stays up", async () => {
     await open();
     const { path, responseDeserialize } = STREAM_METHOD;
