@@ -83,8 +83,8 @@ interface Refusal {
 /** One model that is to answer. */
 interface Attempt {
   readonly model: ServedModel;
-  /** Who answers in its place where it can't by the deadline. */
-  readonly standIn: ServedModel | null;
+  /** Whether there is another to answer in its place where it can't by the deadline. */
+  readonly replaceable: boolean;
   /** null where it was asked for itself. */
   readonly insteadOf: Refusal | null;
 }
@@ -204,8 +204,8 @@ export class InferenceGateway {
     const shared = new RequestRegions(regions, call.peer, (bytes) => this.#hold(pending, bytes));
     pending.regions = shared;
     const taken: Taken = { pending, request, parameters, tenant: call.tenant, deadline, shared, responder };
-    const standIn = insteadOf === null && isUrgent ? this.#standInFor(model.version, parameters.trafficKey) : null;
-    if (insteadOf === null) this.#infer(taken, { model, standIn, insteadOf });
+    if (insteadOf === null)
+      this.#infer(taken, { model, replaceable: isUrgent && this.#isReplaceable(model), insteadOf });
     else this.#fallBack(taken, model, insteadOf);
   }
 
@@ -213,8 +213,8 @@ export class InferenceGateway {
   #infer(taken: Taken, attempt: Attempt): void {
     const { inference } = this.#parts;
     const { pending, request, parameters, deadline, shared } = taken;
-    const { standIn, insteadOf } = attempt;
-    const plan = modelPlan(attempt.model.version);
+    const { model, replaceable, insteadOf } = attempt;
+    const plan = modelPlan(model.version);
     const decoded = decodeRequest(plan, request, shared, this.#memoryOf(pending), parameters.allOutputs);
     const asked: AskedAnswer = {
       plan,
@@ -228,10 +228,11 @@ export class InferenceGateway {
       underWay = false;
       if (outcome.type !== "answered" && insteadOf !== null) {
         this.#notReplaced(taken, insteadOf);
-      } else if (standIn !== null && mayFallBack(outcome, deadline)) {
+      } else if (replaceable && mayFallBack(outcome, deadline)) {
         const error = outcomeError(outcome, accepted, plan, inference.nowUs());
-        const lateInstead = wouldBeAnsweredLate(outcome, deadline, attempt.model);
-        this.#fallBack(taken, standIn, { model: attempt.model, key: plan.version.key, error, lateInstead });
+        const lateInstead = wouldBeAnsweredLate(outcome, deadline, model);
+        const standIn = this.#standInFor(model.version, parameters.trafficKey);
+        this.#fallBack(taken, standIn, { model, key: plan.version.key, error, lateInstead });
       } else {
         pending.end();
         if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf.key, insteadOf.error.cause, true);
@@ -249,7 +250,7 @@ export class InferenceGateway {
         outputs: decoded.outputs,
         deadlineUs: deadline.deadlineUs,
         // Where somebody can still answer in time, it is not answered late.
-        explicit: deadline.explicit || standIn !== null,
+        explicit: deadline.explicit || replaceable,
         expiresUs: deadline.expiresUs,
         tenant: taken.tenant,
         cacheAs: plan.cacheAs,
@@ -260,11 +261,15 @@ export class InferenceGateway {
     if (underWay) pending.requestId = requestId;
   }
 
-  #fallBack(taken: Taken, standIn: ServedModel, insteadOf: Refusal): void {
+  /** @param standIn null where it has gone since the request was taken */
+  #fallBack(taken: Taken, standIn: ServedModel | null, insteadOf: Refusal): void {
+    if (standIn === null) {
+      this.#notReplaced(taken, insteadOf);
+      return;
+    }
     try {
-      this.#infer(taken, { model: standIn, standIn: null, insteadOf });
+      this.#infer(taken, { model: standIn, replaceable: false, insteadOf });
     } catch (thrown) {
-      if (!(thrown instanceof RpcError)) throw thrown;
       this.#tellUnfit(insteadOf.key, standIn.version.key, thrown);
       this.#notReplaced(taken, insteadOf);
     }
@@ -276,21 +281,24 @@ export class InferenceGateway {
     this.#parts.observer?.fellBack(key, error.cause, false);
     try {
       if (!lateInstead || model === null) throw error;
-      this.#infer(taken, { model, standIn: null, insteadOf: null });
+      this.#infer(taken, { model, replaceable: false, insteadOf: null });
     } catch (thrown) {
       pending.end();
       this.#refuse(thrown, pending.id, key, responder);
     }
   }
 
-  #tellUnfit(key: string, standIn: string, { message }: RpcError): void {
+  /** What it says of the request it would say of most: its interface is another one. */
+  #tellUnfit(key: string, standIn: string, thrown: unknown): void {
+    const details = { model: key, fallback: standIn };
+    if (!(thrown instanceof RpcError)) {
+      this.#parts.logger.error({ ...details, err: thrown }, "falling back failed by an unforeseen error");
+      return;
+    }
     const pair = `${key} ${standIn}`;
-    if (this.#unfit.has(pair)) return;
+    if (thrown.code !== "INVALID_ARGUMENT" || this.#unfit.has(pair)) return;
     this.#unfit.add(pair);
-    this.#parts.logger.warn(
-      { model: key, fallback: standIn },
-      `${standIn} can't answer for ${key}, whose fallback it is: ${message}`,
-    );
+    this.#parts.logger.warn(details, `${standIn} can't answer for ${key}, whose fallback it is: ${thrown.message}`);
   }
 
   /** The model that is to answer: another one where the one that was asked for can't, and has a fallback. */
@@ -311,6 +319,11 @@ export class InferenceGateway {
         return { model: standIn, insteadOf: { model: null, key: found.version.key, error, lateInstead: false } };
       }
     }
+  }
+
+  #isReplaceable({ version }: ServedModel): boolean {
+    const { fallback } = version.settings;
+    return fallback !== null && this.#parts.catalog.find(fallback.model, fallback.version).type === "ready";
   }
 
   #standInFor(version: ModelVersion, trafficKey: string | null): ServedModel | null {
