@@ -100,7 +100,7 @@ function copyDependencies(target: string): void {
     copyTree(from, to, (file) => isWanted(name, file));
   }
   copyTree(path.join(PACKAGE_ROOT, "client"), path.join(target, "slackline-client"), (file) =>
-    ["", "package.json", "bin", "dist", "proto"].includes(file.split("/")[0]!),
+    ["", "package.json", "dist", "proto"].includes(file.split("/")[0]!),
   );
 }
 

@@ -274,6 +274,8 @@ async function predictRows(
     throw error;
   } finally {
     for (const signal of Object.keys(SIGNALS)) process.off(signal, onSignal);
+    // Nothing that is still under way is waited for.
+    stop.abort();
     progress.stop();
   }
 }

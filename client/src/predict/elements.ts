@@ -75,6 +75,7 @@ function floats({ bits, number, max, digits }: FloatFormat): ElementFormat {
     write(element) {
       const value = number(element as number);
       if (!Number.isFinite(value)) return String(value);
+      if (Number.isSafeInteger(value)) return value;
       for (const count of digits) {
         const short = Number(value.toPrecision(count));
         if (bits(short) === element) return short;
@@ -129,8 +130,8 @@ export const ELEMENT_FORMATS: Readonly<Record<Datatype, ElementFormat>> = {
   INT16: integers(16, true),
   INT32: integers(32, true),
   INT64: longIntegers(true),
-  FP16: floats({ ...half, max: "65504", digits: [4, 5] }),
-  BF16: floats({ ...bfloat, max: "3.39e38", digits: [3, 4] }),
+  FP16: floats({ ...half, max: "65504", digits: [3, 4, 5] }),
+  BF16: floats({ ...bfloat, max: "3.39e38", digits: [2, 3, 4] }),
   FP32: floats({ bits: Math.fround, number: itself, max: "3.4e38", digits: [7, 8, 9] }),
   FP64: floats({ bits: itself, number: itself, max: "1.8e308", digits: [] }),
   BYTES,

@@ -44,15 +44,19 @@ export async function openLines(
   existing: Existing,
   keep: Keep,
 ): Promise<{ readonly handle: FileHandle; readonly before: Progressed }> {
+  // `a`: created where it is missing, appended to where it is not; `x`: only where it is missing.
+  const flags = existing === "overwrite" ? "w" : existing === "resume" ? "a" : "wx";
+  const handle = await open(file, flags).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === "EEXIST" ? alreadyExists(file) : error;
+  });
+  if (existing !== "resume") return { handle, before: NOTHING_BEFORE };
   try {
-    // `a`: created where it is missing, appended to where it is not; `x`: only where it is missing.
-    const handle = await open(file, existing === "overwrite" ? "w" : existing === "resume" ? "a" : "wx");
-    if (existing !== "resume") return { handle, before: NOTHING_BEFORE };
     const { before, end } = await readResults(file, keep);
     await handle.truncate(end);
     return { handle, before };
   } catch (error) {
-    throw (error as NodeJS.ErrnoException).code === "EEXIST" ? alreadyExists(file) : error;
+    await handle.close();
+    throw error;
   }
 }
 

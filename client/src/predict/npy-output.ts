@@ -37,20 +37,28 @@ export async function npyOutput(
   });
   await mkdir(folder, { recursive: true });
   const errorsFile = path.join(folder, ERRORS_FILE);
-  let rows = 0;
+  try {
+    const rows = await begin(columns, errorsFile, existing);
+    const { handle, before } = await openLines(errorsFile, existing, (row) => row < rows);
+    return new NpyFolder(columns, handle, { rows, failed: before.failed, lastId: undefined });
+  } catch (error) {
+    for (const column of columns) await column.close();
+    throw error;
+  }
+}
+
+/** Does what is to be done with files that are there; resolves with the rows that are complete in them. */
+async function begin(columns: readonly Column[], errorsFile: string, existing: Existing): Promise<number> {
   switch (existing) {
     case "refuse":
       for (const { file } of columns) if (existsSync(file)) throw alreadyExists(file);
-      break;
+      return 0;
     case "overwrite":
       for (const { file } of columns) await rm(file, { force: true });
-      break;
+      return 0;
     case "resume":
-      rows = await resumedRows(columns, errorsFile);
-      break;
+      return resumedRows(columns, errorsFile);
   }
-  const { handle, before } = await openLines(errorsFile, existing, (row) => row < rows);
-  return new NpyFolder(columns, handle, { rows, failed: before.failed, lastId: undefined });
 }
 
 /** Opens the files of an earlier run, and cuts them off where the shortest ends; resolves with the rows of each. */
@@ -102,6 +110,8 @@ class Column {
     );
     if (size === 0) return null;
     const handle = await open(this.file, "r+");
+    // From here on it is closed with the column.
+    this.#open = { handle, itemShape: [], dataOffset: 0 };
     const { descr, shape, dataOffset } = await readNpyHeader(handle, this.file);
     const [total, ...itemShape] = shape;
     if (descr !== this.#descr || total !== this.#total) {
