@@ -38,9 +38,9 @@ export function countFlag(flag: string, text: string | undefined): number | null
   return value;
 }
 
-/** The names in a comma-separated flag, null where it is absent. */
+/** The names in a comma-separated flag, each once, null where it is absent. */
 export function namesFlag(text: string | undefined): readonly string[] | null {
-  return text === undefined ? null : text.split(",").filter((name) => name !== "");
+  return text === undefined ? null : [...new Set(text.split(",").filter((name) => name !== ""))];
 }
 
 export function connect(target: string, tls: boolean, options: SlacklineClientOptions = {}): SlacklineClient {

@@ -1,4 +1,5 @@
 /** Gets answers to rows: waits out what passes, and finds the row that a request fails for. */
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { SlacklineError, type SlacklineErrorCode } from "../errors.ts";
@@ -47,6 +48,8 @@ export class Answerer {
     this.#model = model;
     this.#outputs = model.outputs.map(({ name }) => name);
     this.#options = options;
+    // Every request that pauses listens to it.
+    setMaxListeners(0, options.signal);
   }
 
   /** A result for each row; rejects where the run can't go on. */

@@ -7,7 +7,7 @@ import type { Tensor } from "../tensor.ts";
 import { tensorFromJson } from "./json-tensor.ts";
 import { isBlank, jsonOf, type Line, linesOf } from "./lines.ts";
 import { inputsText, type PredictModel } from "./model.ts";
-import type { Progressed, Row, RowId, RowSource } from "./rows.ts";
+import type { Earlier, Row, RowId, RowSource } from "./rows.ts";
 
 const READ_BYTES = 2 ** 20;
 const KEYS: ReadonlySet<string> = new Set(["id", "inputs"]);
@@ -41,7 +41,7 @@ class JsonLines implements RowSource {
     return this.#size === null || this.#size === 0 ? null : Math.min(1, this.#bytesRead / this.#size);
   }
 
-  async *read(before: Progressed, signal: AbortSignal): AsyncGenerator<readonly Row[]> {
+  async *read(before: Earlier, signal: AbortSignal): AsyncGenerator<readonly Row[]> {
     addAbortSignal(signal, this.#stream);
     let row = 0;
     for await (const lines of linesOf(this.#stream)) {
@@ -66,7 +66,7 @@ class JsonLines implements RowSource {
     this.#stream.destroy();
   }
 
-  #checkLast(line: Line, row: number, { lastId }: Progressed): void {
+  #checkLast(line: Line, row: number, { lastId }: Earlier): void {
     const { id } = rowOf(line, row, this.#model);
     if (lastId === undefined || id === lastId) return;
     throw invalidArgument(

@@ -5,7 +5,7 @@ import path from "node:path";
 import { SlacklineError } from "../errors.ts";
 import { tensorToJson } from "./json-tensor.ts";
 import { jsonOf, type Line, linesOf } from "./lines.ts";
-import { type Existing, NOTHING_BEFORE, type Progressed, type RowId, type RowResult, type RowSink } from "./rows.ts";
+import { type Earlier, type Existing, NOTHING_BEFORE, type RowId, type RowResult, type RowSink } from "./rows.ts";
 
 function resultLine(result: RowResult): string {
   const { row, id } = result;
@@ -43,7 +43,7 @@ export async function openLines(
   file: string,
   existing: Existing,
   keep: Keep,
-): Promise<{ readonly handle: FileHandle; readonly before: Progressed }> {
+): Promise<{ readonly handle: FileHandle; readonly before: Earlier }> {
   // `a`: created where it is missing, appended to where it is not; `x`: only where it is missing.
   const flags = existing === "overwrite" ? "w" : existing === "resume" ? "a" : "wx";
   const handle = await open(file, flags).catch((error: NodeJS.ErrnoException) => {
@@ -71,7 +71,7 @@ export function alreadyExists(what: string): SlacklineError {
 export async function readResults(
   file: string,
   keep: Keep,
-): Promise<{ readonly before: Progressed; readonly end: number }> {
+): Promise<{ readonly before: Earlier; readonly end: number }> {
   let before = NOTHING_BEFORE;
   let end = 0;
   for await (const lines of linesOf(createReadStream(file, { highWaterMark: 2 ** 20 }))) {
@@ -122,10 +122,10 @@ function countFailed(results: readonly RowResult[]): number {
 }
 
 class JsonFile implements RowSink {
-  readonly before: Progressed;
+  readonly before: Earlier;
   readonly #handle: FileHandle;
 
-  constructor(handle: FileHandle, before: Progressed) {
+  constructor(handle: FileHandle, before: Earlier) {
     this.#handle = handle;
     this.before = before;
   }
@@ -140,7 +140,7 @@ class JsonFile implements RowSink {
 }
 
 class StandardOutput implements RowSink {
-  readonly before: Progressed = NOTHING_BEFORE;
+  readonly before: Earlier = NOTHING_BEFORE;
 
   constructor() {
     // A write's callback tells of it too; without a listener the process would end.

@@ -6,7 +6,7 @@ import type { TensorMetadata } from "../server-info.ts";
 import type { Tensor } from "../tensor.ts";
 import { inputsText, type PredictModel } from "./model.ts";
 import { descrOf, type NpyHeader, readNpyHeader } from "./npy.ts";
-import type { Progressed, ReadRow, RowSource } from "./rows.ts";
+import type { Earlier, ReadRow, RowSource } from "./rows.ts";
 
 const READ_BYTES = 2 ** 20;
 
@@ -54,7 +54,7 @@ class NpyRows implements RowSource {
     return this.total === 0 ? null : this.#row / this.total;
   }
 
-  async *read(before: Progressed, signal: AbortSignal): AsyncGenerator<readonly ReadRow[]> {
+  async *read(before: Earlier, signal: AbortSignal): AsyncGenerator<readonly ReadRow[]> {
     const rowBytes = this.#arrays.reduce((sum, array) => sum + array.rowBytes, 0);
     const rowsAtOnce = Math.max(1, Math.floor(READ_BYTES / Math.max(1, rowBytes)));
     if (before.rows > this.total) {

@@ -10,7 +10,7 @@ import { invalidArgument, SlacklineError } from "../errors.ts";
 import { alreadyExists, appendResults, openLines, readResults } from "./json-output.ts";
 import type { PredictModel } from "./model.ts";
 import { descrOf, npyHeader, readNpyHeader } from "./npy.ts";
-import type { Existing, Progressed, RowResult, RowSink } from "./rows.ts";
+import type { Earlier, Existing, RowResult, RowSink } from "./rows.ts";
 
 const ERRORS_FILE = "errors.jsonl";
 
@@ -159,11 +159,11 @@ class Column {
 }
 
 class NpyFolder implements RowSink {
-  readonly before: Progressed;
+  readonly before: Earlier;
   readonly #columns: readonly Column[];
   readonly #errors: FileHandle;
 
-  constructor(columns: readonly Column[], errors: FileHandle, before: Progressed) {
+  constructor(columns: readonly Column[], errors: FileHandle, before: Earlier) {
     this.#columns = columns;
     this.#errors = errors;
     this.before = before;

@@ -42,12 +42,3 @@ export class Progress {
     clearLine(this.#stream, 0);
   }
 }
-
-/** A whole number as people read it. */
-export function count(n: number): string {
-  return Math.round(n).toLocaleString("en-US");
-}
-
-export function rowsText(n: number): string {
-  return `${count(n)} ${n === 1 ? "row" : "rows"}`;
-}

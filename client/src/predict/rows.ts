@@ -46,12 +46,12 @@ export interface RowSource {
    * The rows that come after those in the output already, by what was read together. Throws SlacklineError where it can't go on, and
    * ends or throws early when the signal aborts.
    */
-  read(before: Progressed, signal: AbortSignal): AsyncIterable<readonly Row[]>;
+  read(before: Earlier, signal: AbortSignal): AsyncIterable<readonly Row[]>;
   close(): Promise<void>;
 }
 
 /** What an earlier run wrote. */
-export interface Progressed {
+export interface Earlier {
   readonly rows: number;
   readonly failed: number;
   /** The last row's, undefined where it has none or that was not kept. */
@@ -61,13 +61,13 @@ export interface Progressed {
 /** Takes results in the order of rows. */
 export interface RowSink {
   /** What was there before; all zero unless it is resumed. */
-  readonly before: Progressed;
+  readonly before: Earlier;
   /** Resolves once there is room for more, with how many of the rows are written as failed. */
   write(results: readonly RowResult[]): Promise<number>;
   close(): Promise<void>;
 }
 
-export const NOTHING_BEFORE: Progressed = { rows: 0, failed: 0, lastId: undefined };
+export const NOTHING_BEFORE: Earlier = { rows: 0, failed: 0, lastId: undefined };
 
 /** What becomes of output that is there already. */
 export type Existing = "refuse" | "overwrite" | "resume";
