@@ -75,7 +75,14 @@ async function rig(t: TestContext, x: Declared = VECTOR, options: FakeDaemonOpti
     models: { m: { name: "m", versions: ["1"], inputs: tensors, outputs: tensors } },
     ...options,
   });
-  t.after(() => daemon.kill());
+  const runs: Promise<number>[] = [];
+  t.after(async () => {
+    // A test that failed may leave a run that would wait for ever.
+    daemon.behave = () => ({ type: "echo" });
+    daemon.release();
+    await Promise.allSettled(runs);
+    daemon.kill();
+  });
   const file = (name: string): string => path.join(dir, name);
   return {
     daemon,
@@ -88,7 +95,9 @@ async function rig(t: TestContext, x: Declared = VECTOR, options: FakeDaemonOpti
         return true;
       });
       try {
-        return { code: await main(["predict", "m", "--target", daemon.target, ...args]), stderr };
+        const run = main(["predict", "m", "--target", daemon.target, ...args]);
+        runs.push(run);
+        return { code: await run, stderr };
       } finally {
         write.mock.restore();
       }
