@@ -394,6 +394,23 @@ describe("predict with NumPy arrays", () => {
   });
 });
 
+it("predict counts rows as failed whose outputs do not fit the array of the others", async (t) => {
+  const { file, dir, predict } = await rig(t, VECTOR, {
+    behave: (request) => {
+      if (!valuesOf(request).includes(2)) return { type: "echo" };
+      const outputs = [{ name: "x", datatype: "FP32", shape: [1, 1] }];
+      return { type: "answer", response: { model_name: "m", outputs, raw_output_contents: [Buffer.alloc(4)] } };
+    },
+  });
+  writeFileSync(file("in.npy"), npy("<f4", [2, 3], Float32Array.of(1, 1, 1, 2, 2, 2)));
+  const { code, stderr } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+  assert.equal(code, 1);
+  assert.match(stderr, /m: 2 rows, 1 failed/);
+  const [only] = linesOf(readFileSync(file("out/errors.jsonl"), "utf8"));
+  assert.deepEqual([only!.row, only!.error!.reason], [1, "output_shape"]);
+  assert.match(only!.error!.message, /output 'x' has the shape \[1\], but \[3\] in the first row/);
+});
+
 describe("predict and what goes wrong", () => {
   for (const code of ["INVALID_ARGUMENT", "INTERNAL"] as const) {
     it(`loses one row to one that gives ${code}`, async (t) => {

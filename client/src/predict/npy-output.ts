@@ -126,7 +126,7 @@ class Column {
   async create(itemShape: readonly number[]): Promise<void> {
     const handle = await open(this.file, "w");
     const header = npyHeader(this.#descr, [this.#total, ...itemShape]);
-    await handle.write(header, 0, header.length, 0);
+    await writeAt(handle, header, 0);
     this.#open = { handle, itemShape, dataOffset: header.length };
   }
 
@@ -145,7 +145,7 @@ class Column {
       const { buffer, byteOffset, byteLength } = result.outputs[this.name]!.data as Uint8Array;
       bytes.set(new Uint8Array(buffer, byteOffset, byteLength), i * rowBytes);
     }
-    await handle.write(bytes, 0, bytes.length, dataOffset + results[0]!.row * rowBytes);
+    await writeAt(handle, bytes, dataOffset + results[0]!.row * rowBytes);
   }
 
   async close(): Promise<void> {
@@ -155,6 +155,13 @@ class Column {
 
   #rowBytes(itemShape: readonly number[]): number {
     return elementCount(itemShape) * ARRAY_CLASSES[this.#datatype].BYTES_PER_ELEMENT;
+  }
+}
+
+/** A single write may take less than all. */
+async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }
 
