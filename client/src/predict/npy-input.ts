@@ -181,35 +181,30 @@ function numbers(datatype: NumericDatatype): Decoder {
   };
 }
 
-const NUL = 0;
-
-/** Byte strings of one size, filled up with zeros, which can't be told from those at a string's end. */
-function byteStrings(elementBytes: number): Decoder {
-  return {
-    elementBytes,
-    decode: (bytes, offset, count) =>
-      Array.from({ length: count }, (_, i) => {
-        const begin = offset + i * elementBytes;
-        let end = begin + elementBytes;
-        while (end > begin && bytes[end - 1] === NUL) end--;
-        return bytes.subarray(begin, end);
-      }),
-  };
+/** Byte strings of one size. */
+function byteStrings(bytes: number): Decoder {
+  return strings(bytes, 1, (own) => own);
 }
 
-/** Strings of one number of UTF-32 characters, filled up likewise; sent as UTF-8. */
+/** Strings of one number of UTF-32 characters; sent as UTF-8. */
 function unicodeStrings(characters: number): Decoder {
-  const elementBytes = characters * 4;
+  return strings(characters * 4, 4, (own) => {
+    let text = "";
+    for (let at = 0; at < own.length; at += 4) text += String.fromCodePoint(own.readUInt32LE(at));
+    return Buffer.from(text, "utf8");
+  });
+}
+
+/** Strings are filled up to one size with zeros, which can't be told from those at a string's end. */
+function strings(elementBytes: number, characterBytes: number, read: (own: Buffer) => Uint8Array): Decoder {
   return {
     elementBytes,
     decode: (bytes, offset, count) =>
       Array.from({ length: count }, (_, i) => {
-        const begin = offset + i * elementBytes;
-        let end = begin + elementBytes;
-        while (end > begin && bytes.readUInt32LE(end - 4) === NUL) end -= 4;
-        let text = "";
-        for (let at = begin; at < end; at += 4) text += String.fromCodePoint(bytes.readUInt32LE(at));
-        return Buffer.from(text, "utf8");
+        const own = bytes.subarray(offset + i * elementBytes, offset + (i + 1) * elementBytes);
+        let end = own.length;
+        while (end > 0 && own.subarray(end - characterBytes, end).every((byte) => byte === 0)) end -= characterBytes;
+        return read(own.subarray(0, end));
       }),
   };
 }
