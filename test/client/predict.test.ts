@@ -1,0 +1,683 @@
+/** `slackline-client predict` against a daemon that echoes its inputs, and misbehaves as told. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import { pathToFileURL } from "node:url";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import type { ModelInferRequest__Output } from "../../proto/generated/inference/ModelInferRequest.ts";
+import { tempDir, writeFiles } from "../config/temp-dir.ts";
+import { FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
+
+const { main } = (await import(pathToFileURL(path.join(PACKAGE_ROOT, "client", "dist", "cli.js")).href)) as {
+  main(argv: readonly string[]): Promise<number>;
+};
+
+/** [2, 3] FP32 of 1 to 6 as NumPy 2.4 writes it, by version of the format. */
+const NUMPY_ARRAY = {
+  "1.0":
+    "k05VTVBZAQB2AHsnZGVzY3InOiAnPGY0JywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsIDMpLCB9ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAIA/AAAAQAAAQEAAAIBAAACgQAAAwEA=",
+  "2.0":
+    "k05VTVBZAgB0AAAAeydkZXNjcic6ICc8ZjQnLCAnZm9ydHJhbl9vcmRlcic6IEZhbHNlLCAnc2hhcGUnOiAoMiwgMyksIH0gICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAIA/AAAAQAAAQEAAAIBAAACgQAAAwEA=",
+  "3.0":
+    "k05VTVBZAwB0AAAAeydkZXNjcic6ICc8ZjQnLCAnZm9ydHJhbl9vcmRlcic6IEZhbHNlLCAnc2hhcGUnOiAoMiwgMyksIH0gICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAIA/AAAAQAAAQEAAAIBAAACgQAAAwEA=",
+};
+/** The same in Fortran order. */
+const NUMPY_FORTRAN =
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnPGY0JywgJ2ZvcnRyYW5fb3JkZXInOiBUcnVlLCAnc2hhcGUnOiAoMiwgMyksIH0gICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAIA/AACAQAAAAEAAAKBAAABAQAAAwEA=";
+/** [b'ab', b'xyz'] and ['ä😀', 'b']. */
+const NUMPY_BYTES =
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnfFMzJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsKSwgfSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAphYgB4eXo=";
+const NUMPY_TEXT =
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnPFUyJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsKSwgfSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIArkAAAAAPYBAGIAAAAAAAAA";
+
+/** A .npy file of version 1.0. */
+function npy(descr: string, shape: readonly number[], data: ArrayBufferView): Buffer {
+  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape.join(", ")},), }\n`;
+  const prefix = Buffer.from("\x93NUMPY\x01\x00\x00\x00", "latin1");
+  prefix.writeUInt16LE(dict.length, 8);
+  return Buffer.concat([
+    prefix,
+    Buffer.from(dict),
+    new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength),
+  ]);
+}
+
+interface Declared {
+  readonly datatype: string;
+  readonly shape: readonly number[];
+}
+
+interface Rig {
+  readonly daemon: FakeDaemon;
+  readonly dir: string;
+  file(name: string): string;
+  /** Runs it on the model `m`; input and output are named by the arguments. */
+  predict(...args: string[]): Promise<{ readonly code: number; readonly stderr: string }>;
+  results(): Result[];
+}
+
+interface Result {
+  readonly row: number;
+  readonly id?: unknown;
+  readonly outputs?: Readonly<Record<string, unknown>>;
+  readonly error?: { readonly code: string; readonly reason: string | null; readonly message: string };
+}
+
+const VECTOR: Declared = { datatype: "FP32", shape: [-1, 3] };
+
+/** A daemon with the model `m`, whose input and output is `x`. */
+async function rig(t: TestContext, x: Declared = VECTOR, options: FakeDaemonOptions = {}): Promise<Rig> {
+  const dir = tempDir(t);
+  const tensors = [{ name: "x", datatype: x.datatype, shape: [...x.shape] }];
+  const daemon = await FakeDaemon.start({
+    models: { m: { name: "m", versions: ["1"], inputs: tensors, outputs: tensors } },
+    ...options,
+  });
+  const runs: Promise<number>[] = [];
+  t.after(async () => {
+    // A test that failed may leave a run that would wait for ever.
+    daemon.behave = () => ({ type: "echo" });
+    daemon.release();
+    await Promise.allSettled(runs);
+    daemon.kill();
+  });
+  const file = (name: string): string => path.join(dir, name);
+  return {
+    daemon,
+    dir,
+    file,
+    async predict(...args) {
+      let stderr = "";
+      const write = t.mock.method(process.stderr, "write", (text: string) => {
+        stderr += text;
+        return true;
+      });
+      try {
+        const run = main(["predict", "m", "--target", daemon.target, ...args]);
+        runs.push(run);
+        return { code: await run, stderr };
+      } finally {
+        write.mock.restore();
+      }
+    },
+    results: () => linesOf(readFileSync(file("out.jsonl"), "utf8")),
+  };
+}
+
+function linesOf(text: string): Result[] {
+  assert.ok(text === "" || text.endsWith("\n"));
+  return text
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line));
+}
+
+const jsonLines = (rows: readonly unknown[]): string => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+
+/** Rows n, n, n for n from 0. */
+const countedRows = (count: number) =>
+  Array.from({ length: count }, (_, n) => ({ id: `r${n}`, inputs: { x: [n, n, n] } }));
+const answersTo = (count: number): Result[] =>
+  countedRows(count).map(({ id, inputs }, row) => ({ row, id, outputs: inputs }));
+
+const valuesOf = ({ raw_input_contents }: ModelInferRequest__Output): number[] => {
+  const bytes = new Uint8Array(raw_input_contents[0]!);
+  return [...new Float32Array(bytes.buffer)];
+};
+const itemsOf = (request: ModelInferRequest__Output): number => Number(request.inputs[0]!.shape[0]);
+
+/** One failure for requests that hold this number. */
+const failingOn =
+  (bad: number, code: "INVALID_ARGUMENT" | "INTERNAL" = "INVALID_ARGUMENT"): NonNullable<FakeDaemonOptions["behave"]> =>
+  (request) =>
+    valuesOf(request).includes(bad)
+      ? { type: "error", code, message: `${bad} is bad`, cause: "bad" }
+      : { type: "echo" };
+
+describe("predict with JSON lines", () => {
+  it("writes results in the order of the input, whatever order answers come in", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, VECTOR, { behave: () => ({ type: "hold" }) });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(10)));
+    const ended = predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "2");
+    await daemon.until(() => daemon.held === 5);
+    daemon.release([3, 4, 1, 0, 2]);
+    const { code, stderr } = await ended;
+    assert.equal(code, 0);
+    assert.match(stderr, /^m: 10 rows in \d+\.\d s, [\d,]+ a second\n$/);
+    assert.deepEqual(results(), answersTo(10));
+  });
+
+  it("sends best-effort requests as it was told", async (t) => {
+    const { daemon, file, predict, results } = await rig(t);
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(5)));
+    const flags = ["--version", "1", "--tenant", "batch", "--outputs", "x", "--items-per-request", "4"];
+    const { code } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags);
+    assert.equal(code, 0);
+    assert.deepEqual(results(), answersTo(5));
+    assert.deepEqual(
+      daemon.arrivals.map(({ request }) => itemsOf(request)),
+      [4, 1],
+    );
+    const [{ request, metadata }] = daemon.arrivals as [FakeDaemon["arrivals"][0]];
+    assert.equal(request.model_version, "1");
+    assert.deepEqual(
+      request.outputs.map(({ name }) => name),
+      ["x"],
+    );
+    assert.equal(request.parameters.best_effort?.bool_param, true);
+    assert.equal(request.parameters.deadline_ms, undefined);
+    assert.deepEqual(metadata.get("slackline-tenant"), ["batch"]);
+  });
+
+  const EXACT: readonly (readonly [datatype: string, values: readonly unknown[]])[] = [
+    ["BOOL", [true, false]],
+    ["UINT8", [0, 255]],
+    ["INT16", [-32768, 32767]],
+    ["UINT64", [1, "18446744073709551615"]],
+    ["INT64", ["-9223372036854775808", 9007199254740991]],
+    ["FP16", [0.1, 65504, 5.96e-8, 0.3333, -2, 1.001, "Infinity", "NaN"]],
+    ["BF16", [0.1, -3.39e38, 1]],
+    ["FP32", [0.1, 3.4028235e38, 1.401298e-45, 16777217 - 1, 0.33333334, "-Infinity"]],
+    ["FP64", [0.1, 1.7976931348623157e308, "NaN"]],
+    ["BYTES", ["", "grüße", { b64: "/wA=" }]],
+  ];
+  for (const [datatype, values] of EXACT) {
+    it(`brings ${datatype} there and back`, async (t) => {
+      const { file, predict, results } = await rig(t, { datatype, shape: [-1] });
+      writeFileSync(file("in.jsonl"), jsonLines(values.map((x) => ({ inputs: { x } }))));
+      const { code } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"));
+      assert.equal(code, 0);
+      assert.deepEqual(
+        results(),
+        values.map((x, row) => ({ row, outputs: { x } })),
+      );
+    });
+  }
+
+  it("sends the halves nearest to decimals, as NumPy rounds them", async (t) => {
+    const { daemon, file, predict } = await rig(t, { datatype: "FP16", shape: [-1, 10] });
+    const decimals = [
+      2.0409191213851825,
+      -0.025556650313141818,
+      4.180988467257788e-6,
+      -5.677696061279298e-7,
+      65519.9,
+      2.9802322387695312e-8,
+      8.940696716308594e-8,
+      1.00048828125,
+      1.00146484375,
+      1 / 3,
+    ];
+    writeFileSync(file("in.jsonl"), jsonLines([{ inputs: { x: decimals } }]));
+    await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"));
+    const bytes = new Uint8Array(daemon.arrivals[0]!.request.raw_input_contents[0]!);
+    assert.deepEqual([...new Uint16Array(bytes.buffer)], [16405, 42635, 70, 32778, 31743, 0, 2, 15360, 15362, 13653]);
+  });
+
+  it("lets only rows of equal shape share a request", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, { datatype: "INT32", shape: [-1, -1] });
+    const rows = [[1], [2], [3, 4], [], [5]];
+    writeFileSync(file("in.jsonl"), jsonLines(rows.map((x) => ({ inputs: { x } }))));
+    const { code } = await predict(
+      "--input",
+      file("in.jsonl"),
+      "--output",
+      file("out.jsonl"),
+      "--items-per-request",
+      "8",
+    );
+    assert.equal(code, 0);
+    assert.deepEqual(
+      daemon.arrivals.map(({ request }) => request.inputs[0]!.shape.join()),
+      ["2,1", "1,2", "1,0", "1,1"],
+    );
+    assert.deepEqual(
+      results().map(({ outputs }) => outputs!.x),
+      rows,
+    );
+  });
+
+  it("takes rows as they are where the model has no batch dimension", async (t) => {
+    const config = () => ({ name: "m", max_batch_size: 0 });
+    const { daemon, file, predict, results } = await rig(t, { datatype: "FP32", shape: [2, -1] }, { config });
+    writeFileSync(file("in.jsonl"), jsonLines([{ inputs: { x: [[1], [2]] } }, { inputs: { x: [[1], [2]] } }]));
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 0);
+    assert.deepEqual(
+      daemon.arrivals.map(({ request }) => request.inputs[0]!.shape.join()),
+      ["2,1", "2,1"],
+    );
+    assert.deepEqual(results()[1], { row: 1, outputs: { x: [[1], [2]] } });
+  });
+
+  const WRONG: readonly (readonly [line: string, complaint: RegExp])[] = [
+    ["{", /line 2: it is no JSON/],
+    ["[1]", /line 2: it is no object; expected \{"id": …, "inputs": \{…\}\} with the inputs 'x' \(UINT8 \[2,2\]\)/],
+    ['{"x":[[1,2],[3,4]]}', /line 2: it has an unknown member "x"/],
+    ['{"inputs":{}}', /line 2: input 'x' is missing; model 'm' takes 'x' \(UINT8 \[2,2\]\)/],
+    ['{"inputs":{"x":[[1,2],[3,4]],"y":1}}', /line 2: there is no input 'y'/],
+    ['{"inputs":{"x":[1,2]}}', /line 2: input 'x' is 1 arrays? deep; expected 2, of shape \[2,2\]/],
+    ['{"inputs":{"x":[[1,2]]}}', /line 2: input 'x' has 1 entries; expected 2, of shape \[2,2\]/],
+    ['{"inputs":{"x":[[1,2],[3]]}}', /line 2: input 'x'\[1\] has 1 entries; expected 2/],
+    ['{"inputs":{"x":[[1,2],[3,256]]}}', /input 'x'\[1\]\[1\] is 256; UINT8 takes a whole number of 0 to 255/],
+    ['{"inputs":{"x":[[1,2],[3,1.5]]}}', /input 'x'\[1\]\[1\] is 1.5; UINT8/],
+    ['{"inputs":{"x":[[1,2],[3,"4"]]}}', /input 'x'\[1\]\[1\] is "4"; UINT8/],
+    ['{"inputs":{"x":[[1,2],[3,null]]}}', /input 'x'\[1\]\[1\] is null; UINT8/],
+    ['{"id":[],"inputs":{"x":[[1,2],[3,4]]}}', /"id" is \[\]; expected a string or a number/],
+  ];
+  it("says of each wrong line what is wrong and goes on", async (t) => {
+    const { file, predict, results } = await rig(t, { datatype: "UINT8", shape: [-1, 2, 2] });
+    const right = '{"inputs":{"x":[[1,2],[3,4]]}}\n';
+    for (const [line, complaint] of WRONG) {
+      writeFileSync(file("in.jsonl"), `${right}${line}\n\n${right}`);
+      const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), "--force");
+      assert.equal(code, 1);
+      const [first, second, third, ...more] = results();
+      assert.deepEqual(
+        [first!.outputs, third!.outputs, more],
+        [
+          {
+            x: [
+              [1, 2],
+              [3, 4],
+            ],
+          },
+          {
+            x: [
+              [1, 2],
+              [3, 4],
+            ],
+          },
+          [],
+        ],
+      );
+      assert.deepEqual([second!.row, second!.error!.code, second!.error!.reason], [1, "INVALID_ARGUMENT", "input"]);
+      assert.match(second!.error!.message, complaint);
+      assert.match(stderr, /^row 1 failed: INVALID_ARGUMENT: line 2: .*\nm: 3 rows, 1 failed in/);
+    }
+  });
+
+  it("refuses integers that JSON has rounded", async (t) => {
+    const { file, predict, results } = await rig(t, { datatype: "INT64", shape: [-1] });
+    writeFileSync(file("in.jsonl"), '{"inputs":{"x":9007199254740993}}\n');
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 1);
+    assert.match(results()[0]!.error!.message, /INT64 takes .* as a string beyond ±9007199254740991/);
+  });
+
+  it("reads no further while the first row has no answer than it may have under way", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      behave: (request) => ({ type: valuesOf(request).includes(0) ? "hold" : "echo" }),
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(200)));
+    const flags = ["--items-per-request", "3", "--outstanding", "12"];
+    const ended = predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags);
+    await daemon.until(() => daemon.held === 1);
+    // Another run from beginning to end: the first would send much in that time if nothing held it back.
+    writeFileSync(file("other.jsonl"), jsonLines(countedRows(2).slice(1)));
+    assert.equal((await predict("--input", file("other.jsonl"), "--output", file("other-out.jsonl"))).code, 0);
+    assert.equal(daemon.arrivals.length, 4 + 1);
+    daemon.release();
+    assert.equal((await ended).code, 0);
+    assert.deepEqual(results(), answersTo(200));
+  });
+});
+
+describe("predict with NumPy arrays", () => {
+  for (const [version, base64] of Object.entries(NUMPY_ARRAY)) {
+    it(`reads version ${version}, and writes what NumPy would`, async (t) => {
+      const { file, dir, predict } = await rig(t);
+      writeFileSync(file("in.npy"), Buffer.from(base64, "base64"));
+      const { code } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+      assert.equal(code, 0);
+      assert.equal(readFileSync(file("out/x.npy")).toString("base64"), NUMPY_ARRAY["1.0"]);
+      assert.equal(readFileSync(file("out/errors.jsonl"), "utf8"), "");
+    });
+  }
+
+  it("keeps halves bit by bit", async (t) => {
+    const { file, dir, predict } = await rig(t, { datatype: "FP16", shape: [-1] });
+    const bits = Uint16Array.of(0, 0x8000, 0x3c00, 0x7bff, 1, 0x7c00, 0x7e01);
+    writeFileSync(file("in.npy"), npy("<f2", [7], bits));
+    assert.equal((await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`)).code, 0);
+    assert.deepEqual(readFileSync(file("out/x.npy")).subarray(128), Buffer.from(bits.buffer));
+  });
+
+  for (const [what, base64, expected] of [
+    ["byte strings", NUMPY_BYTES, ["ab", "xyz"]],
+    ["text", NUMPY_TEXT, ["ä😀", "b"]],
+  ] as const) {
+    it(`reads ${what} as BYTES, and answers in JSON lines`, async (t) => {
+      const { file, dir, predict, results } = await rig(t, { datatype: "BYTES", shape: [-1] });
+      writeFileSync(file("in.npy"), Buffer.from(base64, "base64"));
+      assert.equal((await predict("--input", `x=${file("in.npy")}`, "--output", file("out.jsonl"))).code, 0);
+      assert.deepEqual(
+        results().map(({ outputs }) => outputs!.x),
+        expected,
+      );
+      const refused = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+      assert.deepEqual([refused.code, existsSync(file("out"))], [1, false]);
+      assert.match(refused.stderr, /output 'x' is BYTES, which \.npy files can't hold/);
+    });
+  }
+
+  const three = Float32Array.of(1, 2, 3);
+  const REFUSED: readonly (readonly [what: string, bytes: Buffer, complaint: RegExp])[] = [
+    ["Fortran order", Buffer.from(NUMPY_FORTRAN, "base64"), /Fortran order; .*ascontiguousarray/],
+    ["big-endian numbers", npy(">f4", [1, 3], three), /big-endian \('>f4'\); .*astype\('<f4'\)/],
+    ["another type", npy("<f8", [1, 3], new Float64Array(3)), /'<f8'; input 'x' \(FP32\) takes '<f4'/],
+    ["another shape", npy("<f4", [3, 1], three), /shape \(3, 1\); input 'x' takes \(rows, 3\)/],
+    ["a scalar", Buffer.from(npy("<f4", [], three).toString("latin1").replace("(,)", "() "), "latin1"), /shape \(\)/],
+    ["a file that is cut off", npy("<f4", [2, 3], three), /is cut off: it has \d+ bytes of the \d+/],
+    ["no .npy file", Buffer.from("PK\x03\x04 and more than that"), /is no \.npy file/],
+    ["an unknown version", Buffer.from("\x93NUMPY\x04\x00\x00\x00\x00\x00\x00\x00", "latin1"), /version 4\.0/],
+  ];
+  it("refuses what it can't read before anything is written", async (t) => {
+    const { file, dir, predict } = await rig(t);
+    for (const [what, bytes, complaint] of REFUSED) {
+      writeFileSync(file("in.npy"), bytes);
+      const { code, stderr } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+      assert.equal(code, 1, what);
+      assert.match(stderr, complaint, what);
+      assert.ok(!existsSync(file("out")), what);
+    }
+  });
+
+  it("leaves zeros where rows failed, and tells why", async (t) => {
+    const { file, dir, predict } = await rig(t, VECTOR, { behave: failingOn(1) });
+    writeFileSync(file("in.npy"), npy("<f4", [3, 3], Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3)));
+    assert.equal((await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`)).code, 1);
+    const written = new Uint8Array(readFileSync(file("out/x.npy")).subarray(128));
+    assert.deepEqual([...new Float32Array(written.buffer)], [0, 0, 0, 2, 2, 2, 3, 3, 3]);
+    const error = { code: "INVALID_ARGUMENT", reason: "bad", message: "1 is bad" };
+    assert.deepEqual(linesOf(readFileSync(file("out/errors.jsonl"), "utf8")), [{ row: 0, error }]);
+  });
+});
+
+it("predict counts rows as failed whose outputs do not fit the array of the others", async (t) => {
+  const { file, dir, predict } = await rig(t, VECTOR, {
+    behave: (request) => {
+      if (!valuesOf(request).includes(2)) return { type: "echo" };
+      const outputs = [{ name: "x", datatype: "FP32", shape: [1, 1] }];
+      return { type: "answer", response: { model_name: "m", outputs, raw_output_contents: [Buffer.alloc(4)] } };
+    },
+  });
+  writeFileSync(file("in.npy"), npy("<f4", [2, 3], Float32Array.of(1, 1, 1, 2, 2, 2)));
+  const { code, stderr } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+  assert.equal(code, 1);
+  assert.match(stderr, /m: 2 rows, 1 failed/);
+  const [only] = linesOf(readFileSync(file("out/errors.jsonl"), "utf8"));
+  assert.deepEqual([only!.row, only!.error!.reason], [1, "output_shape"]);
+  assert.match(only!.error!.message, /output 'x' has the shape \[1\], but \[3\] in the first row/);
+});
+
+describe("predict and what goes wrong", () => {
+  for (const code of ["INVALID_ARGUMENT", "INTERNAL"] as const) {
+    it(`loses one row to one that gives ${code}`, async (t) => {
+      const { daemon, file, predict, results } = await rig(t, VECTOR, { behave: failingOn(13, code) });
+      writeFileSync(file("in.jsonl"), jsonLines(countedRows(40)));
+      const flags = ["--items-per-request", "8"];
+      const ended = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags);
+      assert.equal(ended.code, 1);
+      const expected: Result[] = answersTo(40);
+      expected[13] = { row: 13, id: "r13", error: { code, reason: "bad", message: "13 is bad" } };
+      assert.deepEqual(results(), expected);
+      // The request of 8 that failed, and its rows one by one.
+      assert.equal(daemon.arrivals.length, 5 + 8);
+      assert.match(ended.stderr, /m: 40 rows, 1 failed in/);
+    });
+  }
+
+  it("waits out full queues and models that are not ready", async (t) => {
+    const refusals = [
+      { type: "error", code: "RESOURCE_EXHAUSTED", message: "full", cause: "queue_items", retryAfterMs: 1 },
+      { type: "error", code: "UNAVAILABLE", message: "not ready", cause: "not_ready" },
+      { type: "error", code: "RESOURCE_EXHAUSTED", message: "unread", cause: "unread_answers" },
+    ] as const;
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      behave: () => refusals[daemon.arrivals.length - 1] ?? { type: "echo" },
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
+    const { code } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"));
+    assert.deepEqual([code, daemon.arrivals.length], [0, 4]);
+    assert.deepEqual(results(), answersTo(1));
+  });
+
+  it("loses one row to one that brings the device down whenever it is executed", async (t) => {
+    const { file, predict, results } = await rig(t, VECTOR, {
+      behave: (request) =>
+        valuesOf(request).includes(1)
+          ? { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" }
+          : { type: "echo" },
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(4)));
+    const flags = ["--items-per-request", "4"];
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 1);
+    const expected: Result[] = answersTo(4);
+    expected[1] = { row: 1, id: "r1", error: { code: "UNAVAILABLE", reason: "lost", message: "the device was lost" } };
+    assert.deepEqual(results(), expected);
+  });
+
+  it("does not try a message again that is too large whenever it comes", async (t) => {
+    const { file, predict, results } = await rig(t, VECTOR, {
+      behave: () => ({ type: "error", code: "RESOURCE_EXHAUSTED", message: "too large", cause: "inflight_bytes" }),
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 1);
+    assert.equal(results()[0]!.error!.code, "RESOURCE_EXHAUSTED");
+  });
+
+  it("gives a request up after the time it is given", async (t) => {
+    const { file, predict, results } = await rig(t, VECTOR, { behave: () => ({ type: "hold" }) });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(2)));
+    const flags = ["--timeout-ms", "1", "--items-per-request", "2"];
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 1);
+    assert.deepEqual(
+      results().map(({ error }) => error!.code),
+      ["DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"],
+    );
+  });
+
+  it("stops where no row can succeed, and goes on from there", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      behave: (request) =>
+        valuesOf(request).includes(5)
+          ? { type: "error", code: "NOT_FOUND", message: "unknown model: 'm'", cause: "not_found" }
+          : { type: "echo" },
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(20)));
+    const args = ["--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "2"];
+    const stopped = await predict(...args);
+    assert.equal(stopped.code, 1);
+    assert.match(
+      stopped.stderr,
+      /m: 4 rows in .* then the run failed; the same command with --resume goes on from there\n/,
+    );
+    assert.match(stopped.stderr, /unknown model: 'm'\n$/);
+    assert.deepEqual(results(), answersTo(4));
+
+    daemon.behave = () => ({ type: "echo" });
+    const resumed = await predict(...args, "--resume");
+    assert.equal(resumed.code, 0);
+    assert.match(resumed.stderr, /^m: 20 rows \(4 of them before\) in/);
+    assert.deepEqual(results(), answersTo(20));
+  });
+
+  it("writes nothing where there is no daemon", async (t) => {
+    const { daemon, file, predict } = await rig(t);
+    daemon.kill();
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
+    const flags = ["--connect-timeout-ms", "50"];
+    const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags);
+    assert.equal(code, 1);
+    assert.match(stderr, /^slackline-client: no daemon was reached at .* within 50 ms/);
+    assert.ok(!existsSync(file("out.jsonl")));
+  });
+
+  it("refuses output that is there, unless told what to do with it", async (t) => {
+    const { dir, file, predict, results } = await rig(t);
+    writeFiles(dir, { "in.jsonl": jsonLines(countedRows(1)), "out.jsonl": "mine\n", "out/x.npy": "mine" });
+    writeFileSync(file("in.npy"), npy("<f4", [1, 3], three()));
+    for (const args of [
+      ["--input", file("in.jsonl"), "--output", file("out.jsonl")],
+      ["--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`],
+    ]) {
+      const refused = await predict(...args);
+      assert.equal(refused.code, 1);
+      assert.match(refused.stderr, /exists already: --resume goes on with it, --force overwrites it\n$/);
+      const strange = await predict(...args, "--resume");
+      assert.equal(strange.code, 1);
+      assert.match(strange.stderr, /out\.jsonl is not what predict writes|is no \.npy file/);
+      assert.equal((await predict(...args, "--force")).code, 0);
+    }
+    assert.deepEqual(results(), answersTo(1));
+    assert.equal(readFileSync(file("out/x.npy")).length, 128 + 12);
+  });
+
+  it("never overwrites its input", async (t) => {
+    const { file, predict } = await rig(t);
+    const text = jsonLines(countedRows(1));
+    writeFileSync(file("in.jsonl"), text);
+    const { code } = await predict("--input", file("in.jsonl"), "--output", file("in.jsonl"), "--force");
+    assert.deepEqual([code, readFileSync(file("in.jsonl"), "utf8")], [1, text]);
+  });
+
+  const USAGE: readonly (readonly [args: readonly string[], complaint: RegExp])[] = [
+    [[], /needs --target, --input and --output/],
+    [["--input", "a.jsonl", "--input", "b.jsonl", "--output", "o"], /one file of JSON lines/],
+    [["--input", "a.npy", "--output", "o"], /which input is it\? Say NAME=a\.npy/],
+    [["--input", "x=a.npy", "--input", "b.jsonl", "--output", "o"], /either JSON lines or \.npy/],
+    [["--input", "a.jsonl", "--output", "o/"], /a folder of arrays, which needs an input of \.npy files/],
+    [["--input", "x=a.npy", "--output", "o.npy"], /name it with a slash/],
+    [["--input", "a.jsonl", "--output", "o", "--resume", "--force"], /exclude each other/],
+    [["--input", "a.jsonl", "--output", "-", "--resume"], /--resume needs an output in a file/],
+    [["--input", "a.jsonl", "--output", "o", "--outputs", ","], /--outputs names none/],
+    [["--input", "a.jsonl", "--output", "o", "--outstanding", "0"], /--outstanding must be a whole number >= 1/],
+    [["--input", "a.jsonl", "--output", "o", "--timeout-ms", "x"], /--timeout-ms must be a number > 0/],
+    [["--input", "a.jsonl", "--output", "o", "--nonesuch"], /nonesuch/],
+    [["n", "--input", "a.jsonl", "--output", "o"], /the name of one model/],
+  ];
+  it("explains wrong command lines, and what the model has not", async (t) => {
+    const { file, predict } = await rig(t);
+    for (const [args, complaint] of USAGE) {
+      const { code, stderr } = await predict(...args);
+      assert.equal(code, 2, args.join(" "));
+      assert.match(stderr, complaint);
+      assert.match(stderr, /Usage: slackline-client predict/);
+    }
+    writeFileSync(file("in.jsonl"), "");
+    for (const [args, complaint] of [
+      [["--outputs", "x,y"], /has no output 'y' \(--outputs\); it has 'x'/],
+      [["--items-per-request", "9"], /--items-per-request is 9, but model 'm' takes 8 items at most/],
+    ] as const) {
+      const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...args);
+      assert.equal(code, 1);
+      assert.match(stderr, complaint);
+      assert.ok(!existsSync(file("out.jsonl")));
+    }
+  });
+});
+
+const three = () => Float32Array.of(1, 2, 3);
+
+describe("predict --resume", () => {
+  it("cuts off a torn line and goes on after the last whole one", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, VECTOR, { behave: failingOn(2) });
+    writeFileSync(file("in.jsonl"), `\n${jsonLines(countedRows(10))}`);
+    const args = ["--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "1"];
+    await predict(...args);
+    const whole = readFileSync(file("out.jsonl"), "utf8");
+    // Within row 6.
+    truncateSync(file("out.jsonl"), whole.indexOf('"r6"') + 9);
+    daemon.arrivals.length = 0;
+    const { code, stderr } = await predict(...args, "--resume");
+    // Row 2 failed in the run before.
+    assert.equal(code, 1);
+    assert.match(stderr, /^m: 10 rows \(6 of them before\), 1 failed in/);
+    assert.equal(daemon.arrivals.length, 4);
+    assert.equal(readFileSync(file("out.jsonl"), "utf8"), whole);
+    assert.equal(results().length, 10);
+  });
+
+  it("notices another input", async (t) => {
+    const { file, predict } = await rig(t);
+    const args = ["--input", file("in.jsonl"), "--output", file("out.jsonl")];
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(3)));
+    await predict(...args);
+    const whole = readFileSync(file("out.jsonl"), "utf8");
+    for (const [rows, complaint] of [
+      [countedRows(2), /has 2 rows, but the output 3 already/],
+      [countedRows(5).slice(1), /row 2 of .* has the id "r3", but "r2" in the output/],
+    ] as const) {
+      writeFileSync(file("in.jsonl"), jsonLines(rows));
+      const { code, stderr } = await predict(...args, "--resume");
+      assert.equal(code, 1);
+      assert.match(stderr, complaint);
+      assert.equal(readFileSync(file("out.jsonl"), "utf8"), whole);
+    }
+  });
+
+  it("goes on with arrays, wherever they were cut off", async (t) => {
+    const behave = failingOn(1);
+    const { daemon, dir, file, predict } = await rig(t, VECTOR, { behave });
+    const numbers = [1, 2, 3, 1, 5, 6, 7, 1];
+    writeFileSync(file("in.npy"), npy("<f4", [8, 3], Float32Array.from(numbers.flatMap((n) => [n, n, n]))));
+    const args = ["--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`, "--items-per-request", "1"];
+    await predict(...args);
+    const whole = readFileSync(file("out/x.npy"));
+    const errors = readFileSync(file("out/errors.jsonl"), "utf8");
+    assert.deepEqual(
+      linesOf(errors).map(({ row }) => row),
+      [0, 3, 7],
+    );
+
+    // A row and a half are missing; then all is but the error that came first.
+    for (const [bytes, left, before] of [
+      [whole.length - 18, errors, 6],
+      [128 + 3 * 12 + 5, errors, 3],
+      [0, errors.slice(0, errors.indexOf("\n") + 1), 1],
+      [0, "", 0],
+    ] as const) {
+      writeFileSync(file("out/x.npy"), whole.subarray(0, bytes));
+      writeFileSync(file("out/errors.jsonl"), left);
+      daemon.arrivals.length = 0;
+      assert.equal((await predict(...args, "--resume")).code, 1);
+      assert.equal(daemon.arrivals.length, 8 - before);
+      assert.deepEqual(readFileSync(file("out/x.npy")), whole);
+      assert.equal(readFileSync(file("out/errors.jsonl"), "utf8"), errors);
+    }
+    writeFileSync(file("in.npy"), npy("<f4", [1, 3], three()));
+    const { code, stderr } = await predict(...args, "--resume");
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /x\.npy holds '<f4' of shape \(8, 3\); expected '<f4' and 1 rows: that is another run's output/,
+    );
+  });
+});
+
+describe("predict as a process", () => {
+  it("passes rows through as they come, and stops when told", async (t) => {
+    const { daemon } = await rig(t);
+    const launcher = path.join(PACKAGE_ROOT, "bin", "slackline.mjs");
+    const child = spawn(process.execPath, [
+      ...[launcher, "predict", "m", "--target", daemon.target, "--input", "-", "--output", "-"],
+    ]);
+    t.after(() => child.kill("SIGKILL"));
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      stderr += text;
+    });
+    const exited = new Promise<number | null>((resolve) => child.once("close", resolve));
+    const rows = countedRows(2);
+    for (const [n, row] of rows.entries()) {
+      // Answered while the input is still open.
+      child.stdin.write(jsonLines([row]));
+      const [line] = linesOf(String(await new Promise((resolve) => child.stdout.once("data", resolve))));
+      assert.deepEqual(line, answersTo(2)[n]);
+    }
+    child.kill("SIGTERM");
+    assert.equal(await exited, 143);
+    assert.match(stderr, /^m: 2 rows in .* then stopped by SIGTERM\n$/);
+  });
+});
