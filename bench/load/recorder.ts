@@ -20,6 +20,9 @@ export interface Figures {
   readonly errors: number;
   readonly shed_causes: Readonly<Record<string, number>>;
   readonly error_codes: Readonly<Record<string, number>>;
+  /** Of the answers, those that a model's fallback gave, and those from the daemon's cache. */
+  readonly fallback: number;
+  readonly cached: number;
   /** On-time answers as a share of the requests offered; 1 where none were. */
   readonly attainment: number;
   readonly goodput_per_s: number;
@@ -58,6 +61,7 @@ export class Recorder {
   #late = 0;
   #items = 0;
   #executions = 0;
+  #otherwise = { fallback: 0, cached: 0 };
   #bestEffort = { answered: 0, items: 0, shed: 0, errors: 0 };
 
   /** A request with a deadline has ended, `latencyUs` after its scheduled sending. */
@@ -68,6 +72,7 @@ export class Recorder {
     } else if (outcome.type === "error") {
       count(this.#errorCodes, outcome.code);
     } else {
+      if (outcome.otherwise !== undefined) this.#otherwise[outcome.otherwise]++;
       if (latencyUs <= deadlineUs) this.#onTime++;
       else this.#late++;
       this.latencyUs.recordValue(Math.max(0, Math.round(latencyUs)));
@@ -95,6 +100,7 @@ export class Recorder {
       errors: sum(this.#errorCodes),
       shed_causes: sorted(this.#shedCauses),
       error_codes: sorted(this.#errorCodes),
+      ...this.#otherwise,
       attainment: this.#offered === 0 ? 1 : this.#onTime / this.#offered,
       goodput_per_s: perSecond(this.#onTime),
       latency_ms: percentiles(this.latencyUs),

@@ -23,7 +23,13 @@ export function reportText(result: LoadResult): string {
     "",
     ...figuresTable(result),
   ];
-  const notes = [...bestEffortLines(result), ...deviceLines(result), ...lossLines(result), lagLine(result)];
+  const notes = [
+    ...bestEffortLines(result),
+    ...otherwiseLines(result),
+    ...deviceLines(result),
+    ...lossLines(result),
+    lagLine(result),
+  ];
   lines.push("", ...notes);
   if (result.interrupted)
     lines.push("", "Stopped before its end: requests that were still unanswered are not counted.");
@@ -54,6 +60,14 @@ function bestEffortLines({ models }: LoadResult): string[] {
       const lost = b.shed + b.errors > 0 ? ` (${count(b.shed)} shed, ${count(b.errors)} errors)` : "";
       return `best effort: ${name} ${count(b.answered)} requests answered, ${figure(b.items_per_s)} items/s${lost}`;
     });
+}
+
+/** Answers that say nothing of how fast the model itself is. */
+function otherwiseLines({ models }: LoadResult): string[] {
+  return Object.entries(models).flatMap(([name, { fallback, cached }]) => [
+    ...(fallback > 0 ? [`fallback: ${name} ${count(fallback)} requests answered by another model`] : []),
+    ...(cached > 0 ? [`cache: ${name} ${count(cached)} requests answered from memory`] : []),
+  ]);
 }
 
 function deviceLines({ devices }: LoadResult): string[] {

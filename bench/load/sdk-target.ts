@@ -85,13 +85,14 @@ export class SdkTarget implements Target {
     const variants = this.#models.get(model)!.get(items)!;
     this.#variant = (this.#variant + 1) % VARIANTS;
     try {
-      const { timings } = await this.#client.infer(model, variants[this.#variant]!, {
+      const { timings, fallback, cached } = await this.#client.infer(model, variants[this.#variant]!, {
         timings: true,
         ...(deadlineMs === null ? {} : { deadlineMs }),
         ...(bestEffort ? { bestEffort } : {}),
         ...(tenant === "" ? {} : { tenant }),
       });
-      return { type: "answered", timings: timings ?? null };
+      const otherwise = fallback !== undefined ? "fallback" : cached ? "cached" : undefined;
+      return { type: "answered", timings: timings ?? null, otherwise };
     } catch (error) {
       return failure(error);
     }

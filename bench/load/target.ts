@@ -23,7 +23,12 @@ export interface ReplyTimings {
 
 /** How a call ended. Never rejected: what goes wrong is an outcome too. */
 export type CallOutcome =
-  | { readonly type: "answered"; readonly timings: ReplyTimings | null }
+  | {
+      readonly type: "answered";
+      readonly timings: ReplyTimings | null;
+      /** Where the answer did not come from executing the model that was asked for. */
+      readonly otherwise?: "fallback" | "cached" | undefined;
+    }
   /** Refused or dropped before execution, and the daemon said why. */
   | { readonly type: "shed"; readonly cause: string }
   | { readonly type: "error"; readonly code: string; readonly message: string };

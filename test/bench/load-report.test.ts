@@ -51,6 +51,19 @@ function result(more: Partial<LoadResult> = {}): LoadResult {
 }
 
 describe("load report", () => {
+  it("says which answers the model itself did not give", () => {
+    const busy = figuresOf((recorder) => {
+      for (const otherwise of ["fallback", "cached", "cached", undefined] as const) {
+        recorder.ended({ type: "answered", timings: null, otherwise }, 1, 1_000, 50_000);
+      }
+    });
+    assert.deepEqual([busy.on_time, busy.fallback, busy.cached], [4, 1, 2]);
+    const text = reportText(result({ models: { busy } }));
+    assert.match(text, /^fallback: busy 1 requests answered by another model$/m);
+    assert.match(text, /^cache: busy 2 requests answered from memory$/m);
+    assert.doesNotMatch(reportText(result()), /another model|from memory/);
+  });
+
   it("shows every model, the total, the device and the generator's lag", () => {
     const text = reportText(result());
     const rows = text.split("\n");
