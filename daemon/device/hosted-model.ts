@@ -117,7 +117,8 @@ export class HostedModel {
 
   /**
    * Executes the batch whose inputs lie in `slot`, in its turn. `strings` holds the string inputs' elements one input after
-   * another. Rejects with an `ExecutionError` whose message names nothing of the host; the turn may not have been taken then.
+   * another. Rejects with an `ExecutionError` whose message names nothing of the host. The turn is taken before this yields,
+   * whatever becomes of the batch.
    */
   async execute(slot: ArrayBuffer, shape: string, bucket: number, strings: Uint8Array, turn: Turn): Promise<Executed> {
     let prepared: Prepared;
@@ -126,7 +127,8 @@ export class HostedModel {
       prepared = this.#prepare(slot, shape, bucket);
       feeds = { ...prepared.feeds, ...this.#stringFeeds(shape, bucket, strings) };
     } catch (error) {
-      throw new ExecutionError(scrubPaths(messageOf(error), this.#request.path), null);
+      const failed = new ExecutionError(scrubPaths(messageOf(error), this.#request.path), null);
+      return await turn(() => Promise.reject(failed));
     }
     const { results, executeUs } = await turn(async () => {
       try {

@@ -89,7 +89,7 @@ export class LaneDevice implements Device {
   #events: DeviceEvents | null = null;
   #staged: Gathered | null = null;
   readonly #limits: HangLimits;
-  #running: Running | null = null;
+  #running: Running | Unprepared | null = null;
   #following: Following | null = null;
   #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
@@ -112,7 +112,8 @@ export class LaneDevice implements Device {
 
   /** The model that is executing, null while idle. */
   get executing(): string | null {
-    return this.#running?.execution.plan.model ?? null;
+    const running = this.#running;
+    return running !== null && "slot" in running ? running.execution.plan.model : null;
   }
 
   attach(events: DeviceEvents): void {
@@ -169,6 +170,8 @@ export class LaneDevice implements Device {
 
   #begin(batch: Prepared | Unprepared, sent: boolean): void {
     if (!("slot" in batch)) {
+      // Until its end is told it is what runs, and no end of another may be told before.
+      this.#running = batch;
       this.#failLater(batch);
       return;
     }
@@ -230,14 +233,11 @@ export class LaneDevice implements Device {
 
   #conclude(message: Ended, payload: Uint8Array, buffer: ArrayBuffer | null): void {
     const running = this.#running;
-    if (running === null || running.execution.plan.execution !== message.execution) return;
+    if (running === null || !("slot" in running) || running.execution.plan.execution !== message.execution) return;
     const { execution, slot, gatherUs, unreadable } = running;
     const waitedUs = Math.round((performance.now() - running.begunAtMs) * 1000);
-    this.#running = null;
     this.#watch?.cancel();
-    const following = this.#following;
-    this.#following = null;
-    if (following !== null) this.#begin(following.batch, following.sent);
+    this.#beginFollowing();
     if (buffer !== null) slot.buffer = buffer;
     if (message.type === "failed") {
       this.#pool.release(slot);
@@ -265,13 +265,20 @@ export class LaneDevice implements Device {
     this.#end(execution, { ok: true, outputs, timings }, unreadable);
   }
 
+  #beginFollowing(): void {
+    const following = this.#following;
+    this.#running = null;
+    this.#following = null;
+    if (following !== null) this.#begin(following.batch, following.sent);
+  }
+
   /** The lane is gone. Outputs that are still being read stay readable until they are released. */
   lose(reason: string): void {
     if (this.#lost) return;
     this.#lost = true;
     this.#watch?.cancel();
     const following = this.#following?.batch;
-    if (this.#running !== null) this.#pool.release(this.#running.slot);
+    if (this.#running !== null && "slot" in this.#running) this.#pool.release(this.#running.slot);
     if (following !== undefined && "slot" in following) this.#pool.release(following.slot);
     this.#running = null;
     this.#following = null;
@@ -299,9 +306,14 @@ export class LaneDevice implements Device {
   }
 
   /** Ends are never told from within `start`. */
-  #failLater({ execution, message, unreadable }: Unprepared): void {
+  #failLater(batch: Unprepared): void {
+    const { execution, message, unreadable } = batch;
     setImmediate(() => {
-      if (!this.#lost) this.#end(execution, { ok: false, message, timings: null }, unreadable);
+      if (this.#running !== batch) return;
+      const following = this.#following;
+      this.#beginFollowing();
+      this.#end(execution, { ok: false, message, timings: null }, unreadable);
+      following?.ended?.();
     });
   }
 

@@ -4,7 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { mapRegion, type Region, unmapNow } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
-import { ExecutionError, HostedModel } from "./hosted-model.ts";
+import { type Executed, ExecutionError, HostedModel } from "./hosted-model.ts";
 import { LoadError } from "./load-error.ts";
 import type {
   Channel,
@@ -95,18 +95,31 @@ async function unload(key: string): Promise<void> {
   channel.send({ type: "unloaded", model: key });
 }
 
-async function run(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
-  const { execution, shape, bucket } = request;
-  const model = models.get(request.model);
-  const turn = token.batchTurn(request.turn);
+/** Takes the batch's turn before it yields, whatever becomes of it: the thread may have the next one already. */
+async function execute(
+  { model: key, shape, bucket, region, turn: number }: NumberedRun,
+  strings: Uint8Array,
+  transferred: ArrayBuffer | null,
+): Promise<Executed> {
+  const turn = token.batchTurn(number);
+  const model = models.get(key);
+  let slot: ArrayBuffer;
   try {
-    if (model === undefined) throw new ExecutionError(`model "${request.model}" is not loaded here`, null);
-    const slot = transferred ?? slotOf(request.region!);
-    const { executeUs, outputs, payload } = await model.execute(slot, shape, bucket, strings, turn.take);
+    if (model === undefined) throw new ExecutionError(`model "${key}" is not loaded here`, null);
+    slot = transferred ?? slotOf(region!);
+  } catch (error) {
+    return await turn(() => Promise.reject(error));
+  }
+  return await model.execute(slot, shape, bucket, strings, turn);
+}
+
+async function run(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
+  const { execution } = request;
+  try {
+    const { executeUs, outputs, payload } = await execute(request, strings, transferred);
     channel.send({ type: "done", execution, executeUs, outputs }, payload, transferred ?? undefined);
   } catch (error) {
     const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
-    await turn.pass();
     const fatal = FATAL.test(message);
     channel.send({ type: "failed", execution, message, executeUs, fatal }, [], transferred ?? undefined);
   }

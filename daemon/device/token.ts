@@ -29,11 +29,12 @@ export class ExecutionToken {
   }
 
   /**
-   * The turn of a batch, from which on its thread is committed to execute it: those with higher numbers wait.
-   * @param batch counts from 0 without gaps, over all threads of the lane; a thread gets its own in ascending order
+   * The turn of a batch. It has to be taken, once, and before the thread waits for that of any other batch: those with
+   * higher numbers wait for it. So who finds that the batch comes to nothing takes it all the same.
+   * @param batch counts from 0 without gaps, over all threads of the lane; a thread takes its own in ascending order
    */
-  batchTurn(batch: number): BatchTurn {
-    return new BatchTurn((execute) => this.#inOwnTurn(this.#batches, () => this.#executeBatch(batch | 0, execute)));
+  batchTurn(batch: number): Turn {
+    return (execute) => this.#inOwnTurn(this.#batches, () => this.#executeBatch(batch | 0, execute));
   }
 
   /** The turn of a trial run. */
@@ -76,9 +77,10 @@ export class ExecutionToken {
     try {
       return await execute();
     } finally {
-      this.#unlock();
+      // In this order, so that the next batch says that it is ready before a trial run finds the token free.
       Atomics.add(cells, NEXT_BATCH, 1);
       Atomics.notify(cells, NEXT_BATCH);
+      this.#unlock();
     }
   }
 
@@ -99,26 +101,5 @@ export class ExecutionToken {
   #unlock(): void {
     Atomics.store(this.#cells, HELD, 0);
     Atomics.notify(this.#cells, HELD);
-  }
-}
-
-/** Of one batch: is to be taken or passed once, or no batch after it ever executes. */
-export class BatchTurn {
-  readonly #turn: Turn;
-  #taken = false;
-
-  constructor(turn: Turn) {
-    this.#turn = turn;
-  }
-
-  readonly take: Turn = (execute) => {
-    if (this.#taken) throw new Error("a batch has one turn");
-    this.#taken = true;
-    return this.#turn(execute);
-  };
-
-  /** Lets others have it where it was not taken: the batch came to nothing. */
-  async pass(): Promise<void> {
-    if (!this.#taken) await this.take(async () => {});
   }
 }

@@ -122,6 +122,27 @@ describe("a lane with a batch behind the one that executes", () => {
     });
   });
 
+  it("tells of one that can't be executed before one that was started after it and ended sooner", async () => {
+    await byHand(async (hand, batch) => {
+      const [bad, good] = [batch(1), batch(0)];
+      hand.device.remove("b/1");
+      hand.device.start(bad);
+      hand.device.start(good);
+      assert.equal(hand.device.executing, null);
+      hand.end(good.plan.execution);
+      assert.equal(hand.told.length, 0);
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(
+        hand.told.map(([execution, { ok }]) => [execution, ok]),
+        [
+          [bad.plan.execution, false],
+          [good.plan.execution, true],
+        ],
+      );
+      assert.deepEqual(hand.timers.running, []);
+    });
+  });
+
   it("tells of one that can't be executed after the one before it, and goes on", async () => {
     await byHand(async (hand, batch) => {
       const [first, bad, last] = [batch(0), batch(1), batch(0)];
