@@ -36,7 +36,8 @@ export class CachedInference implements Inference {
   }
 
   submit(request: InferenceRequest, reply: Reply): RequestId {
-    if (request.cacheAs == null) return this.#next.submit(request, reply);
+    // One that comes back from its fallback was looked up before.
+    if (request.cacheAs == null || request.fallback === "behind") return this.#next.submit(request, reply);
     const arrivedUs = this.nowUs();
     const key = requestKey(request);
     const outputs = this.#answers.find(key);

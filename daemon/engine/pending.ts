@@ -46,6 +46,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly explicit: boolean;
   readonly expiresUs: number | null;
   readonly tenant: string;
+  readonly fallback: "ahead" | "behind" | null;
   readonly arrivedUs: number;
   readonly bytes: number;
   readonly queue: ModelQueue;
@@ -77,6 +78,7 @@ export class PendingRequest implements AcceptedRequest {
     this.explicit = request.explicit;
     this.expiresUs = request.expiresUs;
     this.tenant = request.tenant;
+    this.fallback = request.fallback ?? null;
     this.arrivedUs = arrivedUs;
     this.bytes = heldBytes(request.inputs);
     this.queue = queue;

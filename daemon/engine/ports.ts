@@ -34,6 +34,11 @@ export interface InferenceRequest {
   readonly expiresUs: number | null;
   readonly tenant: string;
   /**
+   * Of a request with a fallback, for those who count: `ahead` where another model is asked when this one sheds it, `behind` where
+   * that one could not answer it either and this one does, late. Both are one request.
+   */
+  readonly fallback?: "ahead" | "behind" | null;
+  /**
    * Identifies what answers it, besides its inputs and the outputs it wants: requests that are equal in all three may be given one
    * answer. Its inputs are in the daemon's memory then. Absent or null: it is executed in any case.
    */

@@ -53,8 +53,8 @@ export class Lifecycle implements ModelCatalog {
   /** By what can't be served: the reason that the log has. */
   #reported = new Map<string, string>();
   #pollProblem: string | null = null;
-  /** Warnings of fallbacks that are not served which the log has. */
-  #withoutFallback = new Set<string>();
+  /** Warnings of what is not served which the log has. */
+  #absent = new Set<string>();
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
@@ -113,17 +113,12 @@ export class Lifecycle implements ModelCatalog {
   // What the wire asks.
 
   find(name: string, version: string): ModelLookup {
-    const versions = this.#byName.get(name);
-    if (versions !== undefined) {
-      const wanted = version === "" ? (this.#splits.get(name)?.main(upAmong(versions)) ?? null) : version;
-      const served =
-        wanted === null ? versions.at(-1) : versions.find((one) => String(one.version.version) === String(wanted));
-      if (served !== undefined) {
-        if (served.isUp) return { type: "ready", model: served };
-        return { type: "not-ready", reason: "its device is restarting", passing: true, version: served.version };
-      }
-    }
-    return this.#notServed(name, version);
+    const versions = this.#byName.get(name) ?? [];
+    const served =
+      version === "" ? this.#main(name, versions) : versions.find((one) => String(one.version.version) === version);
+    if (served === undefined) return this.#notServed(name, version);
+    if (served.isUp) return { type: "ready", model: served };
+    return { type: "not-ready", reason: "its device is restarting", passing: true, model: served };
   }
 
   route(name: string, version: string, trafficKey: string | null): ModelLookup {
@@ -135,7 +130,19 @@ export class Lifecycle implements ModelCatalog {
 
   /** Part of the requests for a model without a version that this one gets, 0 to 1. */
   trafficPart({ name, version }: ModelVersion): number {
-    return this.#splits.get(name)?.partOf(version) ?? (this.versions(name).at(-1) === version ? 1 : 0);
+    const served = this.versions(name);
+    const split = this.#splits.get(name);
+    return split?.partOf(version, (one) => served.includes(one)) ?? (served.at(-1) === version ? 1 : 0);
+  }
+
+  /** The version that speaks for a model where none is named. */
+  #main(name: string, versions: readonly ServedModel[]): ServedModel | undefined {
+    const split = this.#splits.get(name);
+    if (split === undefined) return versions.at(-1);
+    const one = (number: number): ServedModel | undefined => versions.find(({ version }) => version.version === number);
+    const main =
+      split.main((version) => one(version)?.isUp === true) ?? split.main((version) => one(version) !== undefined);
+    return main === null ? undefined : one(main);
   }
 
   list(): readonly CatalogEntry[] {
@@ -232,8 +239,9 @@ export class Lifecycle implements ModelCatalog {
         ? (entries.find((one) => one.state === "LOADING") ?? entries.at(-1))
         : (entries.find((one) => one.version === version) ?? entries.find((one) => one.version === ""));
     if (entry === undefined) return { type: "unknown" };
-    const reason = entry.reason === "" ? `it is ${entry.state.toLowerCase()}` : entry.reason;
-    return { type: "not-ready", reason, passing: entry.state === "LOADING", version: null };
+    let reason = entry.reason === "" ? `it is ${entry.state.toLowerCase()}` : entry.reason;
+    if (entry.state === "READY") reason = "none of the versions that its traffic names is served";
+    return { type: "not-ready", reason, passing: entry.state === "LOADING", model: null };
   }
 
   async #change(name: string, ask: () => Promise<ScanResult>, loads: boolean): Promise<RepositoryAction> {
@@ -305,21 +313,29 @@ export class Lifecycle implements ModelCatalog {
       if (failures.length === before) break;
     }
     for (const key of leaving) await this.#remove(key);
-    this.#reportFallbacks();
+    this.#reportAbsent();
     return failures;
   }
 
-  /** Warns of fallbacks that are not there to answer, once for as long as it stays so. */
-  #reportFallbacks(): void {
-    const before = this.#withoutFallback;
-    this.#withoutFallback = new Set();
+  /** Warns of what settings name and is not served, once for as long as it stays so. */
+  #reportAbsent(): void {
+    const before = this.#absent;
+    this.#absent = new Set();
+    const tell = (model: string, problem: string): void => {
+      this.#absent.add(problem);
+      if (!before.has(problem)) this.#parts.logger.warn({ model }, problem);
+    };
     for (const { version } of this.#byKey.values()) {
       const { fallback } = version.settings;
       if (fallback === null || this.find(fallback.model, fallback.version).type === "ready") continue;
       const name = fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
-      const problem = `${version.key}: its fallback ${name} is not served; until it is, nothing falls back on it`;
-      this.#withoutFallback.add(problem);
-      if (!before.has(problem)) this.#parts.logger.warn({ model: version.key, fallback: name }, problem);
+      tell(version.key, `${version.key}: its fallback ${name} is not served; until it is, nothing falls back on it`);
+    }
+    for (const [name, split] of this.#splits) {
+      const served = this.versions(name);
+      const absent = split.versions.filter((version) => !served.includes(version));
+      if (absent.length === 0) continue;
+      tell(name, `${name}: its traffic names version ${absent.join(", ")}, which is not served: others get that share`);
     }
   }
 

@@ -29,17 +29,25 @@ export class TrafficSplit {
     return key === null ? this.#mostDue(up) : this.#keyed(up, key);
   }
 
-  /** The one with the largest share among those that are up: what is told of the model where no version is named. */
-  main(isUp: (version: number) => boolean): number | null {
+  /** The one with the largest share among those that are eligible: what is told of the model where no version is named. */
+  main(isEligible: (version: number) => boolean): number | null {
     let main: Version | null = null;
-    for (const one of this.#versions) if (isUp(one.version) && one.share >= (main?.share ?? 0)) main = one;
+    for (const one of this.#versions) {
+      if (one.share > 0 && one.share >= (main?.share ?? 0) && isEligible(one.version)) main = one;
+    }
     return main?.version ?? null;
   }
 
-  /** Part of requests without a version that it gets while all are up. */
-  partOf(version: number): number {
-    const total = this.#versions.reduce((sum, { share }) => sum + share, 0);
-    return (this.#versions.find((one) => one.version === version)?.share ?? 0) / total;
+  /** Part of the requests without a version that it gets where these versions share them. */
+  partOf(version: number, isEligible: (version: number) => boolean): number {
+    const shares = this.#versions.filter((one) => isEligible(one.version));
+    const total = shares.reduce((sum, { share }) => sum + share, 0);
+    return total === 0 ? 0 : (shares.find((one) => one.version === version)?.share ?? 0) / total;
+  }
+
+  /** Versions that are to get requests. */
+  get versions(): readonly number[] {
+    return this.#versions.filter(({ share }) => share > 0).map(({ version }) => version);
   }
 
   /** Smooth weighted round robin, as nginx has it: shares are kept exactly, and no version gets its requests in a row. */

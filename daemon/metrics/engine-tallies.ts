@@ -1,5 +1,6 @@
 import type { EngineObserver } from "../engine/observer.ts";
 import type { AcceptedRequest, Execution, ExecutionResult, InferenceRequest, RequestTimings } from "../engine/ports.ts";
+import type { FallbackEnd, FallenBack } from "../rpc/ports.ts";
 import type { LaneKind, ShedCause, ShedDetail } from "../scheduler/types.ts";
 import { SlidingShare } from "./sliding-share.ts";
 import { count, LaneTally, type MissCause, ModelTally } from "./tally.ts";
@@ -68,14 +69,20 @@ export class EngineTallies implements EngineObserver {
     else refusal.count++;
   }
 
-  /** A request that the model refused was given to its fallback. */
-  fellBack(model: string, cause: string, answered: boolean): void {
+  fellBack({ model, cause, shed }: FallenBack, end: FallbackEnd): void {
     const tally = this.model(model);
-    count(answered ? tally.fallbacks : tally.fallbackFailures, cause);
+    if (end === "answered") count(tally.fallbacks, cause);
+    else if (end !== "cancelled") count(tally.fallbackFailures, cause);
+    if (shed === null || end === "late") return;
+    count(tally.shed, shed.cause);
+    tally.failUs += shed.afterUs;
+    if (end === "refused") count(tally.misses, shed.cause);
   }
 
   arrived(request: AcceptedRequest): void {
-    this.#accepted(request).pending++;
+    // One that comes back from its fallback has been counted.
+    const tally = request.fallback === "behind" ? this.model(request.model) : this.#accepted(request);
+    tally.pending++;
   }
 
   /** A request was answered from the cache: the engine never hears of it. */
@@ -104,6 +111,8 @@ export class EngineTallies implements EngineObserver {
   shed(request: AcceptedRequest, cause: ShedCause, _detail: ShedDetail, nowUs: number): void {
     const tally = this.model(request.model);
     tally.pending--;
+    // What becomes of it is told by `fellBack`.
+    if (request.fallback === "ahead") return;
     count(tally.shed, cause);
     tally.failUs += nowUs - request.arrivedUs;
     if (this.#hasDeadline(request)) count(tally.misses, cause);

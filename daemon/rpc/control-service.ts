@@ -130,8 +130,8 @@ function describedVersion(catalog: ModelCatalog, name: string, version: string):
     case "unknown":
       throw unknownModel(name, version);
     case "not-ready":
-      if (found.version === null) throw notReady(name, found);
-      return found.version;
+      if (found.model === null) throw notReady(name, found);
+      return found.model.version;
   }
 }
 

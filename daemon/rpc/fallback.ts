@@ -6,16 +6,9 @@ import type { ServedModel } from "./ports.ts";
 
 const TOO_LATE: ReadonlySet<ShedCause> = new Set(["late", "sacrificed", "expired"]);
 
-/**
- * Refusals that say nothing of the request itself: an answer would come too late, or there is nobody to give it. A deadline that the
- * caller stated and that has passed is too late for any model.
- */
-export function mayFallBack(
-  outcome: Outcome,
-  deadline: Deadline,
-): outcome is Extract<Outcome, { type: "shed" | "lost" }> {
-  if (outcome.type === "lost") return true;
-  return outcome.type === "shed" && (outcome.cause !== "expired" || !deadline.explicit);
+/** Outcomes that say nothing of the request itself: an answer would come too late, or there is nobody to give it. */
+export function mayFallBack(outcome: Outcome): outcome is Extract<Outcome, { type: "shed" | "lost" }> {
+  return outcome.type === "shed" || outcome.type === "lost";
 }
 
 /** Whether, without a fallback, the request would have been answered late. */

@@ -17,7 +17,15 @@ import { mayFallBack, wouldBeAnsweredLate } from "./fallback.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
-import type { ModelCatalog, ModelNotReady, RequestObserver, RpcLogger, ServedModel } from "./ports.ts";
+import type {
+  FallenBack,
+  ModelCatalog,
+  ModelLookup,
+  ModelNotReady,
+  RequestObserver,
+  RpcLogger,
+  ServedModel,
+} from "./ports.ts";
 import { RequestRegions } from "./request-regions.ts";
 import type { RpcSettings } from "./settings.ts";
 import type { SharedMemoryRegions } from "./shared-memory.ts";
@@ -72,9 +80,8 @@ interface Taken {
 }
 
 /** Why the model that was asked for does not answer. */
-interface Refusal {
-  readonly model: ServedModel | null;
-  readonly key: string;
+interface Refusal extends FallenBack {
+  readonly asked: ModelVersion;
   readonly error: RpcError;
   /** Whether it is to answer all the same, late, where nobody else does. */
   readonly lateInstead: boolean;
@@ -83,11 +90,12 @@ interface Refusal {
 /** One model that is to answer. */
 interface Attempt {
   readonly model: ServedModel;
-  /** Whether there is another to answer in its place where it can't by the deadline. */
-  readonly replaceable: boolean;
+  readonly fallback: "ahead" | "behind" | null;
   /** null where it was asked for itself. */
   readonly insteadOf: Refusal | null;
 }
+
+type Found = Extract<ModelLookup, { type: "ready" }> | (ModelNotReady & { readonly model: ServedModel });
 
 /** What a string takes besides its bytes: the object, its place in an array, and its share of what collecting the heap needs. */
 const STRING_OBJECT_BYTES = 160;
@@ -146,9 +154,13 @@ export class InferenceGateway {
       }
       const refusal = responder.refusal?.() ?? null;
       if (refusal !== null) throw refusal;
-      pending = new PendingCall(request.id, this.#parts.inference, (held) => this.#ended(held));
+      pending = new PendingCall(request.id, this.#parts.inference, {
+        ended: (held) => this.#ended(held),
+        cancelled: (insteadOf) => this.#parts.observer?.fellBack(insteadOf, "cancelled"),
+      });
       this.#underWay++;
       this.#hold(pending, bytes.byteLength);
+      pending.messageBytes = bytes.byteLength;
       this.#begin(pending, request, parameters, call, responder);
       return pending.ended ? null : pending;
     } catch (thrown) {
@@ -185,11 +197,12 @@ export class InferenceGateway {
     call: CallContext,
     responder: Responder,
   ): void {
-    const { inference, regions, settings } = this.#parts;
+    const { inference, catalog, regions, settings } = this.#parts;
     if (this.#draining)
       throw new RpcError("UNAVAILABLE", "draining", "the daemon is shutting down and takes no more requests");
-    const { model, insteadOf } = this.#find(request, parameters.trafficKey);
-    pending.model = insteadOf?.key ?? model.version.key;
+    const found = this.#find(request, parameters.trafficKey);
+    const { model } = found;
+    pending.model = model.version.key;
     const { bestEffortDefault } = model.version.settings;
     const deadline = resolveDeadline({
       nowUs: inference.nowUs(),
@@ -199,43 +212,60 @@ export class InferenceGateway {
       bestEffortDefault: bestEffortDefault || settings.bestEffortTenants.has(call.tenant),
       replyMarginUs: settings.replyMarginUs,
     });
-    const isUrgent = deadline.deadlineUs !== null;
-    if (insteadOf !== null && !isUrgent) throw insteadOf.error;
     const shared = new RequestRegions(regions, call.peer, (bytes) => this.#hold(pending, bytes));
     pending.regions = shared;
     const taken: Taken = { pending, request, parameters, tenant: call.tenant, deadline, shared, responder };
-    if (insteadOf === null)
-      this.#infer(taken, { model, replaceable: isUrgent && this.#isReplaceable(model), insteadOf });
-    else this.#fallBack(taken, model, insteadOf);
+    // Best-effort work is not late, and nobody waits for it.
+    const replaceable =
+      deadline.deadlineUs !== null &&
+      model.version.settings.fallback !== null &&
+      this.#standIn(model.version, (name, version) => catalog.find(name, version)) !== null;
+    if (found.type === "ready") {
+      this.#infer(taken, { model, fallback: replaceable ? "ahead" : null, insteadOf: null });
+      return;
+    }
+    const error = notReady(request.model_name, found);
+    if (!replaceable) throw error;
+    this.#fallBack(taken, { ...refusal(model.version, error), lateInstead: false });
+  }
+
+  /** The model that was asked for, where it is known. */
+  #find({ model_name: name, model_version: version }: ReadRequest, trafficKey: string | null): Found {
+    const found = this.#parts.catalog.route(name, version, trafficKey);
+    if (found.type === "unknown") throw unknownModel(name, version);
+    if (found.type === "not-ready" && found.model === null) throw notReady(name, found);
+    return found as Found;
   }
 
   /** Has one model answer; throws `RpcError` where the request is none for it. */
   #infer(taken: Taken, attempt: Attempt): void {
     const { inference } = this.#parts;
     const { pending, request, parameters, deadline, shared } = taken;
-    const { model, replaceable, insteadOf } = attempt;
+    const { model, fallback, insteadOf } = attempt;
     const plan = modelPlan(model.version);
     const decoded = decodeRequest(plan, request, shared, this.#memoryOf(pending), parameters.allOutputs);
     const asked: AskedAnswer = {
       plan,
       id: request.id,
       withTimings: parameters.timings,
-      fallbackCause: insteadOf?.error.cause ?? null,
-      shared: shared.outputs(request.outputs, parameters.allOutputs),
+      fallbackCause: insteadOf?.cause ?? null,
+      // Places that the caller measured for another model's outputs need not fit.
+      shared: shared.outputs(request.outputs, parameters.allOutputs || insteadOf !== null),
     };
     let underWay = true;
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
       underWay = false;
       if (outcome.type !== "answered" && insteadOf !== null) {
         this.#notReplaced(taken, insteadOf);
-      } else if (replaceable && mayFallBack(outcome, deadline)) {
-        const error = outcomeError(outcome, accepted, plan, inference.nowUs());
+      } else if (fallback === "ahead" && mayFallBack(outcome)) {
+        const nowUs = inference.nowUs();
+        const shed = outcome.type === "shed" ? { cause: outcome.cause, afterUs: nowUs - accepted.arrivedUs } : null;
+        const error = outcomeError(outcome, accepted, plan, nowUs);
         const lateInstead = wouldBeAnsweredLate(outcome, deadline, model);
-        const standIn = this.#standInFor(model.version, parameters.trafficKey);
-        this.#fallBack(taken, standIn, { model, key: plan.version.key, error, lateInstead });
+        this.#fallBack(taken, { ...refusal(model.version, error), shed, lateInstead });
       } else {
         pending.end();
-        if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf.key, insteadOf.error.cause, true);
+        if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf, "answered");
         this.#reply(outcome, accepted, asked, taken.responder);
       }
     };
@@ -249,10 +279,11 @@ export class InferenceGateway {
         inputs: decoded.inputs,
         outputs: decoded.outputs,
         deadlineUs: deadline.deadlineUs,
-        // Where somebody can still answer in time, it is not answered late.
-        explicit: deadline.explicit || replaceable,
+        // Where somebody else can still answer in time, or would answer as late, it is not answered late.
+        explicit: deadline.explicit || fallback === "ahead" || insteadOf?.lateInstead === true,
         expiresUs: deadline.expiresUs,
         tenant: taken.tenant,
+        fallback,
         cacheAs: plan.cacheAs,
       },
       reply,
@@ -261,31 +292,44 @@ export class InferenceGateway {
     if (underWay) pending.requestId = requestId;
   }
 
-  /** @param standIn null where it has gone since the request was taken */
-  #fallBack(taken: Taken, standIn: ServedModel | null, insteadOf: Refusal): void {
-    if (standIn === null) {
-      this.#notReplaced(taken, insteadOf);
-      return;
-    }
+  /** Asks the fallback of a model that does not answer. */
+  #fallBack(taken: Taken, insteadOf: Refusal): void {
+    const { pending, parameters } = taken;
+    const standIn = this.#standIn(insteadOf.asked, (name, version) => {
+      return this.#parts.catalog.route(name, version, parameters.trafficKey);
+    });
+    pending.insteadOf = insteadOf;
+    this.#forgetDecoded(pending);
     try {
-      this.#infer(taken, { model: standIn, replaceable: false, insteadOf });
+      if (standIn === null) throw insteadOf.error;
+      this.#infer(taken, { model: standIn, fallback: null, insteadOf });
     } catch (thrown) {
-      this.#tellUnfit(insteadOf.key, standIn.version.key, thrown);
+      if (standIn !== null) this.#tellUnfit(insteadOf.model, standIn.version.key, thrown);
       this.#notReplaced(taken, insteadOf);
     }
   }
 
   /** The fallback does not answer either: it is as if there were none. */
-  #notReplaced(taken: Taken, { key, model, error, lateInstead }: Refusal): void {
-    const { pending, responder } = taken;
-    this.#parts.observer?.fellBack(key, error.cause, false);
-    try {
-      if (!lateInstead || model === null) throw error;
-      this.#infer(taken, { model, replaceable: false, insteadOf: null });
-    } catch (thrown) {
-      pending.end();
-      this.#refuse(thrown, pending.id, key, responder);
+  #notReplaced({ pending, ...rest }: Taken, insteadOf: Refusal): void {
+    const { asked, error, lateInstead, shed } = insteadOf;
+    const { observer, catalog } = this.#parts;
+    pending.insteadOf = null;
+    this.#forgetDecoded(pending);
+    // It may have been loaded anew meanwhile, from other files.
+    const found = lateInstead ? catalog.find(asked.name, String(asked.version)) : null;
+    if (found?.type === "ready") {
+      try {
+        this.#infer({ pending, ...rest }, { model: found.model, fallback: "behind", insteadOf: null });
+        observer?.fellBack(insteadOf, "late");
+        return;
+      } catch {
+        // Not any more a request for it, or there is no room: what it said first is the answer.
+      }
     }
+    pending.end();
+    observer?.fellBack(insteadOf, "refused");
+    if (shed === null && error.cause === "not_ready") this.#refuse(error, pending.id, asked.key, rest.responder);
+    else rest.responder.refused(error, pending.id);
   }
 
   /** What it says of the request it would say of most: its interface is another one. */
@@ -301,36 +345,11 @@ export class InferenceGateway {
     this.#parts.logger.warn(details, `${standIn} can't answer for ${key}, whose fallback it is: ${thrown.message}`);
   }
 
-  /** The model that is to answer: another one where the one that was asked for can't, and has a fallback. */
-  #find(
-    { model_name: name, model_version: version }: ReadRequest,
-    trafficKey: string | null,
-  ): Pick<Attempt, "model" | "insteadOf"> {
-    const found = this.#parts.catalog.route(name, version, trafficKey);
-    switch (found.type) {
-      case "ready":
-        return { model: found.model, insteadOf: null };
-      case "unknown":
-        throw unknownModel(name, version);
-      case "not-ready": {
-        const error = notReady(name, found);
-        const standIn = found.version === null ? null : this.#standInFor(found.version, trafficKey);
-        if (found.version === null || standIn === null) throw error;
-        return { model: standIn, insteadOf: { model: null, key: found.version.key, error, lateInstead: false } };
-      }
-    }
-  }
-
-  #isReplaceable({ version }: ServedModel): boolean {
-    const { fallback } = version.settings;
-    return fallback !== null && this.#parts.catalog.find(fallback.model, fallback.version).type === "ready";
-  }
-
-  #standInFor(version: ModelVersion, trafficKey: string | null): ServedModel | null {
-    const { fallback } = version.settings;
-    if (fallback === null) return null;
-    const found = this.#parts.catalog.route(fallback.model, fallback.version, trafficKey);
-    return found.type === "ready" && found.model.version.key !== version.key ? found.model : null;
+  /** Who answers in a model's place, as far as `look` finds it ready. */
+  #standIn({ key, settings }: ModelVersion, look: ModelCatalog["find"]): ServedModel | null {
+    if (settings.fallback === null) return null;
+    const found = look(settings.fallback.model, settings.fallback.version);
+    return found.type === "ready" && found.model.version.key !== key ? found.model : null;
   }
 
   #reply(outcome: Outcome, accepted: AcceptedRequest, asked: AskedAnswer, responder: Responder): void {
@@ -363,6 +382,12 @@ export class InferenceGateway {
   #hold(pending: PendingCall, bytes: number, what?: string): void {
     if (!this.#parts.budget.tryTake(bytes)) throw this.#full(bytes, what);
     pending.heldBytes += bytes;
+  }
+
+  /** What a model's decoding held is not needed by the next. */
+  #forgetDecoded(pending: PendingCall): void {
+    this.#parts.budget.give(pending.heldBytes - pending.messageBytes);
+    pending.heldBytes = pending.messageBytes;
   }
 
   #ended(heldBytes: number): void {
@@ -410,33 +435,48 @@ export function notReady(model: string, { reason, passing }: ModelNotReady): Rpc
   return new RpcError("UNAVAILABLE", "not_ready", message, passing ? NOT_READY_RETRY_MS : null);
 }
 
+function refusal(asked: ModelVersion, error: RpcError): Omit<Refusal, "lateInstead"> {
+  return { model: asked.key, cause: error.cause, shed: null, asked, error };
+}
+
+interface PendingEvents {
+  ended(heldBytes: number): void;
+  /** While a fallback was to answer it. */
+  cancelled(insteadOf: Refusal): void;
+}
+
 class PendingCall implements Ticket {
   readonly id: string;
   /** Key of its model, once that is known. */
   model: string | null = null;
   requestId: RequestId | null = null;
+  /** Of the budget: its message, and what was decoded from it for the model that is to answer. */
   heldBytes = 0;
+  messageBytes = 0;
   regions: RequestRegions | null = null;
+  /** While a fallback is to answer it: why. */
+  insteadOf: Refusal | null = null;
   ended = false;
   readonly #inference: Inference;
-  readonly #onEnd: (heldBytes: number) => void;
+  readonly #events: PendingEvents;
 
-  constructor(id: string, inference: Inference, onEnd: (heldBytes: number) => void) {
+  constructor(id: string, inference: Inference, events: PendingEvents) {
     this.id = id;
     this.#inference = inference;
-    this.#onEnd = onEnd;
+    this.#events = events;
   }
 
   end(): void {
     if (this.ended) return;
     this.ended = true;
     this.regions?.release();
-    this.#onEnd(this.heldBytes);
+    this.#events.ended(this.heldBytes);
   }
 
   cancel(): boolean {
     if (this.ended) return false;
     if (this.requestId !== null) this.#inference.cancel(this.requestId);
+    if (this.insteadOf !== null) this.#events.cancelled(this.insteadOf);
     this.end();
     return true;
   }

@@ -1,5 +1,6 @@
 /** What the gRPC side needs from the rest of the daemon, as narrow as it can be; `daemon.ts` provides it. */
 import type { ModelState, ModelVersion } from "../repository/model.ts";
+import type { ShedCause } from "../scheduler/types.ts";
 
 /** A model version that may be asked for, with what was decided when it was loaded. */
 export interface ServedModel {
@@ -15,8 +16,8 @@ export interface ModelNotReady {
   readonly reason: string;
   /** Whether that ends by itself, soon as a rule: it is being loaded. */
   readonly passing: boolean;
-  /** Where its interface is known. */
-  readonly version: ModelVersion | null;
+  /** As it was served and will be, where that is known. */
+  readonly model: ServedModel | null;
 }
 
 export type ModelLookup =
@@ -102,6 +103,18 @@ export interface StatisticsSource {
   statistics(key: string): ModelStatisticsSnapshot | null;
 }
 
+/** A model that did not answer a request, so that its fallback was asked. */
+export interface FallenBack {
+  readonly model: string;
+  /** As callers see it. */
+  readonly cause: string;
+  /** Where the engine shed it: after how long, microseconds. */
+  readonly shed: { readonly cause: ShedCause; readonly afterUs: number } | null;
+}
+
+/** Answered by the fallback; refused by it too; answered by the model itself, late; or its caller went. */
+export type FallbackEnd = "answered" | "refused" | "late" | "cancelled";
+
 /** Learns of what the engine's observers don't see. */
 export interface RequestObserver {
   /**
@@ -109,8 +122,11 @@ export interface RequestObserver {
    * status name, `cause` as callers see it.
    */
   refused(model: string | null, code: string, cause: string): void;
-  /** A request that the model refused for `cause` was given to its fallback, which answered it or did not. */
-  fellBack(model: string, cause: string, answered: boolean): void;
+  /**
+   * A request that a model could not answer was given to its fallback: how that ended. Only now is it known whether what the model
+   * shed with `fallback: "ahead"` was shed for good.
+   */
+  fellBack(from: FallenBack, end: FallbackEnd): void;
 }
 
 /** The part of pino that is used here. */

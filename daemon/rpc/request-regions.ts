@@ -25,8 +25,8 @@ export class RequestRegions implements SharedInputs {
   readonly #regions: SharedMemoryRegions;
   readonly #peer: Peer;
   readonly #hold: (bytes: number) => void;
-  /** null where it names none, as most requests do. */
-  #taken: Region[] | null = null;
+  /** By name; null where it names none, as most requests do. A name means one region for all of the request. */
+  #taken: Map<string, Region> | null = null;
 
   /** @param hold is told of bytes before they are read into the daemon's own memory, and may throw */
   constructor(regions: SharedMemoryRegions, peer: Peer, hold: (bytes: number) => void) {
@@ -77,7 +77,7 @@ export class RequestRegions implements SharedInputs {
   /** The request has ended, in whatever way. */
   release(): void {
     if (this.#taken === null) return;
-    for (const region of this.#taken) this.#regions.give(region);
+    for (const region of this.#taken.values()) this.#regions.give(region);
     this.#taken = null;
   }
 
@@ -90,9 +90,12 @@ export class RequestRegions implements SharedInputs {
     const byteSize = size(parameters, SHARED_MEMORY_PARAMETERS.byteSize, tensor);
     const offset = size(parameters, SHARED_MEMORY_PARAMETERS.offset, tensor) ?? 0;
     if (byteSize === null) throw invalid(`shared_memory_byte_size of '${tensor}' is missing`);
-    const region = this.#regions.take(name, this.#peer);
-    this.#taken ??= [];
-    this.#taken.push(region);
+    this.#taken ??= new Map();
+    let region = this.#taken.get(name);
+    if (region === undefined) {
+      region = this.#regions.take(name, this.#peer);
+      this.#taken.set(name, region);
+    }
     if (offset + byteSize > region.byteSize) {
       throw invalid(
         `'${tensor}' asks for bytes ${offset} to ${offset + byteSize} of shared memory region '${shown(name)}', which has ${region.byteSize} bytes`,

@@ -23,7 +23,10 @@ describe("traffic among versions", () => {
     const chosen = times(120, () => split.choose(allUp, null));
     assert.deepEqual(counts(chosen), { 2: 90, 3: 30 });
     for (let at = 0; at < 120; at += 4) assert.deepEqual(counts(chosen.slice(at, at + 4)), { 2: 3, 3: 1 });
-    assert.deepEqual([split.partOf(2), split.partOf(3), split.partOf(4)], [0.75, 0.25, 0]);
+    const parts = (isEligible: (version: number) => boolean) => [2, 3, 4].map((one) => split.partOf(one, isEligible));
+    assert.deepEqual(parts(allUp), [0.75, 0.25, 0]);
+    const onlyThree = parts((version) => version === 3);
+    assert.deepEqual(onlyThree, [0, 1, 0]);
   });
 
   test("goes to those that are up, and to none of no share", () => {
@@ -78,5 +81,11 @@ describe("traffic among versions", () => {
       split.main(() => false),
       null,
     );
+    const rolledBack = new TrafficSplit("m", [
+      { version: 2, share: 1 },
+      { version: 3, share: 0 },
+    ]);
+    const withoutTwo = rolledBack.main((version) => version === 3);
+    assert.equal(withoutTwo, null);
   });
 });

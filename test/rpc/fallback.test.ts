@@ -4,6 +4,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 import type { Outcome } from "../../daemon/engine/ports.ts";
 import type { ShedCause } from "../../daemon/scheduler/types.ts";
 import { answered, failed, floats, type Harness, infer, startServer, vectorRequest } from "./harness.ts";
+import { model } from "./models.ts";
 import { TIMINGS } from "./puppet-inference.ts";
 
 const shed = (cause: ShedCause): Outcome => ({ type: "shed", cause, detail: {} });
@@ -57,31 +58,42 @@ describe("a model with a fallback", () => {
     assert.deepEqual(harness.fallbacks, ["heavy/1 lost answered", "restarting/1 not_ready answered"]);
   });
 
-  it("is not where it failed, where the deadline had passed, and for best-effort work", async () => {
+  it("is not where it failed, and for best-effort work", async () => {
     harness.inference.outcomes.set("heavy/1", { type: "failed", message: "a division by zero" });
     assert.equal(failed(await infer(harness.client, heavy())).code, "INTERNAL");
-    harness.inference.outcomes.set("heavy/1", shed("expired"));
-    assert.equal(failed(await infer(harness.client, heavy())).code, "DEADLINE_EXCEEDED");
     harness.inference.outcomes.set("heavy/1", shed("queue_items"));
     const bestEffort = { ...heavy(false), parameters: { best_effort: { bool_param: true } } };
     assert.equal(failed(await infer(harness.client, bestEffort)).code, "RESOURCE_EXHAUSTED");
     const whileRestarting = { ...bestEffort, model_name: "restarting" };
     assert.equal(failed(await infer(harness.client, whileRestarting)).code, "UNAVAILABLE");
-    assert.deepEqual(asked(), ["heavy/1", "heavy/1", "heavy/1"]);
+    assert.deepEqual(asked(), ["heavy/1", "heavy/1"]);
     assert.deepEqual(harness.fallbacks, []);
-  });
-
-  it("is stood in for where its SLO had passed on arrival, which the caller did not ask for", async () => {
-    harness.inference.outcomes.set("heavy/1", shed("expired"));
-    assert.equal(answered(await infer(harness.client, heavy(false))).model_name, "vector");
   });
 
   it("is not answered late where the fallback is in time, though the request states no deadline", async () => {
     harness.inference.outcomes.set("heavy/1", shed("late"));
     assert.equal(answered(await infer(harness.client, heavy(false))).model_name, "vector");
     const [first, second] = harness.inference.received;
-    assert.deepEqual([first?.explicit, second?.explicit], [true, false]);
+    // Whoever of the two can't be in time is to say so.
+    assert.deepEqual([first?.explicit, second?.explicit], [true, true]);
     assert.equal(second?.deadlineUs, first?.deadlineUs);
+  });
+
+  it("is answered for, if late, where its queue is full and the request states no deadline", async () => {
+    harness.inference.outcomes.set("heavy/1", shed("queue_items"));
+    assert.equal(answered(await infer(harness.client, heavy(false))).model_name, "vector");
+    assert.deepEqual(
+      harness.inference.received.map(({ explicit }) => explicit),
+      [true, false],
+    );
+  });
+
+  it("goes by its own SLO while its device restarts", async () => {
+    harness.catalog.restartingSloUs = 7_000;
+    const beforeUs = harness.inference.nowUs();
+    answered(await infer(harness.client, { ...heavy(false), model_name: "restarting" }));
+    const { deadlineUs } = harness.inference.last();
+    assert.ok(deadlineUs! - beforeUs >= 7_000 && deadlineUs! - harness.inference.nowUs() <= 7_000);
   });
 
   it("gives its own refusal where the fallback refuses too", async () => {
@@ -90,7 +102,9 @@ describe("a model with a fallback", () => {
     const { code, message } = failed(await infer(harness.client, heavy()));
     assert.equal(code, "DEADLINE_EXCEEDED");
     assert.match(message, /model 'heavy'/);
-    assert.deepEqual(harness.fallbacks, ["heavy/1 late not answered"]);
+    assert.deepEqual(harness.fallbacks, ["heavy/1 late refused"]);
+    // The engine has counted it.
+    assert.deepEqual(harness.refusals, []);
   });
 
   it("answers late where nobody is in time and the request states no deadline", async () => {
@@ -107,6 +121,44 @@ describe("a model with a fallback", () => {
     assert.equal(model_name, "heavy");
     assert.equal(parameters.slackline_late_us?.int64_param, "4000");
     assert.deepEqual(Object.keys(parameters), ["slackline_late_us"]);
+    assert.deepEqual(
+      inference.received.map(({ fallback }) => fallback),
+      ["ahead", null, "behind"],
+    );
+    assert.deepEqual(harness.fallbacks, ["heavy/1 late late"]);
+  });
+
+  it("that is loaded anew meanwhile, with another interface, is not given what was meant for the old one", async () => {
+    const { inference, catalog } = harness;
+    inference.immediate = false;
+    const answer = infer(harness.client, heavy(false));
+    await inference.until(() => inference.received.length === 1);
+    inference.end(inference.last().id, shed("late"));
+    const at = catalog.models.findIndex(({ name }) => name === "heavy");
+    const before = catalog.models[at]!;
+    catalog.models[at] = model("heavy", [{ name: "x", datatype: "INT64", shape: [-1, 4] }]);
+    inference.end(inference.last().id, shed("late"));
+    catalog.models[at] = before;
+    const { code, message } = failed(await answer);
+    assert.deepEqual([code, /model 'heavy'/.test(message)], ["DEADLINE_EXCEEDED", true]);
+    assert.equal(inference.received.length, 2);
+  });
+
+  it("holds a request's memory once, however many models are asked", async () => {
+    const { inference, server } = harness;
+    inference.immediate = false;
+    const text = { name: "text", datatype: "BYTES", shape: [1, 2] };
+    const request = { model_name: "wordy", inputs: [text], raw_input_contents: [Buffer.alloc(8)] };
+    const answer = infer(harness.client, request);
+    await inference.until(() => inference.received.length === 1);
+    const { bytes } = server.load();
+    inference.end(inference.last().id, shed("late"));
+    assert.deepEqual([inference.last().model, server.load().bytes], ["words/1", bytes]);
+    inference.end(inference.last().id, shed("late"));
+    assert.deepEqual([inference.last().model, server.load().bytes], ["wordy/1", bytes]);
+    inference.end(inference.last().id);
+    answered(await answer);
+    assert.equal(server.load().bytes, 0);
   });
 
   it("is told once of a fallback that does not take its requests", async () => {
@@ -116,7 +168,7 @@ describe("a model with a fallback", () => {
       assert.equal(code, "DEADLINE_EXCEEDED");
       assert.match(message, /model 'wide'/);
     }
-    assert.deepEqual(harness.fallbacks, ["wide/1 late not answered", "wide/1 late not answered"]);
+    assert.deepEqual(harness.fallbacks, ["wide/1 late refused", "wide/1 late refused"]);
     assert.deepEqual(harness.warnings.length, 1);
     assert.match(harness.warnings[0]!, /^pair\/1 can't answer for wide\/1, whose fallback it is: unexpected .*'x'/);
   });
@@ -141,5 +193,6 @@ describe("a model with a fallback", () => {
     await inference.until(() => inference.cancelled.length > 0);
     assert.equal(inference.cancelled.at(-1), inference.received.at(-1)?.id);
     assert.equal(server.load().bytes, 0);
+    assert.deepEqual(harness.fallbacks, ["heavy/1 late cancelled"]);
   });
 });

@@ -50,8 +50,7 @@ export async function startServer(settings: Partial<RpcSettings> = {}, options: 
     logger,
     observer: {
       refused: (model, code, cause) => refusals.push(`${model ?? "-"} ${code} ${cause}`),
-      fellBack: (model, cause, answered) =>
-        fallbacks.push(`${model} ${cause} ${answered ? "answered" : "not answered"}`),
+      fellBack: ({ model, cause }, end) => fallbacks.push(`${model} ${cause} ${end}`),
     },
   });
   const { port } = await server.start();

@@ -97,6 +97,7 @@ export class FakeCatalog implements ModelCatalog {
     model("words", [spec("text", "BYTES", [-1, 2])]),
     model("heavy", [spec("x", "FP32", [-1, 4])], { fallback: { model: "vector", version: "1" } }),
     model("wide", [spec("x", "FP32", [-1, 4])], { fallback: { model: "pair", version: "" } }),
+    model("wordy", [spec("text", "BYTES", [-1, 2])], { fallback: { model: "words", version: "" } }),
     model("alone", [spec("x", "FP32", [-1, 4])], { fallback: { model: "broken", version: "" } }),
     model("kept", [spec("x", "FP32", [-1, 4])], { cache: true }),
     model("idle", [spec("x", "FP32", [-1, 4])], { bestEffort: true }),
@@ -105,6 +106,7 @@ export class FakeCatalog implements ModelCatalog {
   readonly actions: string[] = [];
   action: RepositoryAction = { ok: true };
   isReady = true;
+  restartingSloUs: number = SLO_US;
   /** Thrown by `find`, to see what becomes of the unforeseen. */
   failure: Error | null = null;
 
@@ -118,15 +120,19 @@ export class FakeCatalog implements ModelCatalog {
 
   find(name: string, version: string): ModelLookup {
     if (this.failure !== null) throw this.failure;
-    if (name === "broken")
-      return { type: "not-ready", reason: "its file can't be read", passing: false, version: null };
+    if (name === "broken") return { type: "not-ready", reason: "its file can't be read", passing: false, model: null };
     if (name === "restarting") {
       const version = model(name, [spec("x", "FP32", [-1, 4])], { fallback: { model: "vector", version: "" } });
-      return { type: "not-ready", reason: "its device is restarting", passing: true, version };
+      return {
+        type: "not-ready",
+        reason: "its device is restarting",
+        passing: true,
+        model: { version, sloUs: this.restartingSloUs },
+      };
     }
     if (name === "loading") {
       const version = model("loading", [spec("x", "FP32", [-1, 4])]);
-      return { type: "not-ready", reason: "warming up", passing: true, version };
+      return { type: "not-ready", reason: "warming up", passing: true, model: { version, sloUs: SLO_US } };
     }
     const found = this.models.findLast(
       (entry) => entry.name === name && (version === "" || String(entry.version) === version),
