@@ -194,6 +194,7 @@ export class EngineTallies implements EngineObserver {
     }
     tally.kind = kind;
     tally.up = true;
+    tally.removed = false;
     tally.starts++;
   }
 
@@ -201,7 +202,8 @@ export class EngineTallies implements EngineObserver {
     const tally = this.lanes.get(lane);
     if (tally === undefined) return;
     tally.up = false;
-    if (reason !== "removed") tally.losses++;
+    if (reason === "removed") tally.removed = true;
+    else tally.losses++;
   }
 
   #accepted({ model, deadlineUs }: AcceptedRequest): ModelTally {
