@@ -141,6 +141,7 @@ function problemsOf(expr: string, exposed: ReadonlyMap<string, Exposed>): readon
       if (wanted.includes("$") || wanted.includes("%q")) continue;
       for (const value of wanted.split("|")) {
         if (!exposed.get(metric)?.labels.get(label)?.has(value)) problems.push(`${metric} has no ${label} "${value}"`);
+        if (label === "le" && /^\d+$/.test(value)) problems.push(`le="${value}" is le="${value}.0" in Prometheus 3`);
       }
     }
   }
@@ -169,6 +170,7 @@ test("what is wrong with an expression is found", () => {
   assert.deepEqual(problems('slackline_answers_total{outcome=~"late|ontime"}'), [
     'slackline_answers_total has no outcome "ontime"',
   ]);
+  assert.deepEqual(problems('slackline_execution_ratio_bucket{le="2"}'), ['le="2" is le="2.0" in Prometheus 3']);
   assert.deepEqual(problems("up / on (lane) slackline_lane_up"), ["up has no label lane"]);
   assert.deepEqual(problems("rate(slackline_queued_items[5m])"), ["slackline_queued_items is no counter"]);
   assert.deepEqual(problems("sum(slackline_queued_items"), ["no PromQL at character 26"]);

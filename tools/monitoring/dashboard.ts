@@ -37,7 +37,7 @@ const OVERVIEW: Row = {
     {
       title: "On time",
       description:
-        "Share of requests with deadlines that were answered by them. Requests that a fallback answered count as the fallback's.",
+        "Share of requests with deadlines that were answered by them. Those that a fallback answered count as the fallback's, those that it couldn't answer either count for both models.",
       kind: "number",
       unit: "percentunit",
       max: 1,
@@ -76,7 +76,8 @@ const OVERVIEW: Row = {
     },
     {
       title: "On time by model",
-      description: "Share of each model's requests with deadlines that were answered by them.",
+      description:
+        "Share of each model's requests with deadlines that were answered by them, those left out that its fallback answered.",
       unit: "percentunit",
       max: 1,
       queries: [{ expr: onTimeShare("model"), legend: "{{model}}" }],
