@@ -4,13 +4,14 @@ import type { Dashboard, Query, Row } from "./grafana.ts";
 const DAEMON = 'job=~"$job",instance=~"$instance"';
 const MODEL = `${DAEMON},model=~"$model"`;
 
-/** Per second, of a counter of models. */
-const perModel = (counter: string, matchers = ""): string => rate(counter, MODEL + matchers);
+/** Increase per second of a counter of the daemon's, and of its models' with further matchers (`,outcome="late"`). */
 const rate = (counter: string, matchers = DAEMON): string => `rate(${counter}{${matchers}}[$__rate_interval])`;
+const perModel = (counter: string, matchers = ""): string => rate(counter, MODEL + matchers);
+/** By labels, or of everything. */
 const sum = (by: string, expr: string): string => (by === "" ? `sum(${expr})` : `sum by (${by}) (${expr})`);
 /** Nothing where there is nothing to divide by; `whole` may be a sum. */
 const ratio = (part: string, whole: string): string => `${part} / (${whole} > 0)`;
-/** Of the time in which a histogram's observations were made, a mean. */
+/** Of what a histogram observed lately. */
 const mean = (by: string, histogram: string): string =>
   ratio(sum(by, perModel(`${histogram}_sum`)), sum(by, perModel(`${histogram}_count`)));
 const quantile = (q: number, by: string, histogram: string): string =>

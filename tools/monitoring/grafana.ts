@@ -1,6 +1,6 @@
 /** A dashboard as a few rows of panels, and its form in Grafana's JSON (schema 38: Grafana 10; 11 and later read it too). */
 
-/** A line, or several: one for each set of labels that the expression has left. */
+/** A line, or several: one for each set of labels that the expression leaves. */
 export interface Query {
   /** PromQL; `$__rate_interval` and the dashboard's variables may stand in it. */
   readonly expr: string;
@@ -15,9 +15,9 @@ export interface Panel {
   /** One of Grafana's units: `s`, `bytes`, `percentunit` (0 to 1), `short` for plain numbers. */
   readonly unit: string;
   readonly queries: readonly Query[];
-  /** `number` shows the last value; lines over time where absent. */
+  /** `number`: the last value; `stacked`: lines over time, one upon the other; absent: lines over time. */
   readonly kind?: "number" | "stacked";
-  /** Where a number's colour changes, ascending; below the first it has `base`. */
+  /** Where a number's colour changes, ascending; below the first it has `base`. Green where absent. */
   readonly colors?: { readonly base: Color; readonly steps: readonly (readonly [from: number, color: Color])[] };
   /** Largest value that there can be. */
   readonly max?: number;
@@ -50,7 +50,8 @@ export interface Dashboard {
 }
 
 const GRID_WIDTH = 24;
-const SIZES = { number: { w: 6, h: 4 }, lines: { w: 8, h: 8 } } as const;
+const NUMBER_SIZE = { w: 6, h: 4 };
+const LINES_SIZE = { w: 8, h: 8 };
 const DATA_SOURCE = { type: "prometheus", uid: "$datasource" };
 
 /** The text of the file that Grafana imports. */
@@ -109,7 +110,7 @@ function laidOut(rows: readonly Row[]): readonly object[] {
     let x = 0;
     let height = 0;
     for (const panel of panels) {
-      const size = SIZES[panel.kind === "number" ? "number" : "lines"];
+      const size = panel.kind === "number" ? NUMBER_SIZE : LINES_SIZE;
       if (x + size.w > GRID_WIDTH || (height > 0 && size.h !== height)) {
         x = 0;
         y += height;
@@ -152,31 +153,31 @@ function grafanaPanel(panel: Panel): object {
   };
 }
 
-function fieldDefaults({ unit, kind, colors, max, signed, noValue }: Panel): object {
-  const stacked = kind === "stacked";
+function fieldDefaults(panel: Panel): object {
+  const { unit, kind, max, signed, noValue } = panel;
   return {
     unit,
     ...(signed ? {} : { min: 0 }),
     ...(max === undefined ? {} : { max }),
     ...(noValue === undefined ? {} : { noValue }),
-    ...(colors === undefined
-      ? {}
-      : {
-          thresholds: {
-            mode: "absolute",
-            steps: [{ color: colors.base, value: null }, ...colors.steps.map(([value, color]) => ({ color, value }))],
-          },
-        }),
-    ...(kind === "number"
-      ? {}
-      : {
-          custom: {
-            drawStyle: "line",
-            lineWidth: 1,
-            fillOpacity: stacked ? 30 : 0,
-            showPoints: "never",
-            stacking: { mode: stacked ? "normal" : "none", group: "A" },
-          },
-        }),
+    ...(kind === "number" ? { thresholds: thresholds(panel) } : { custom: lines(kind === "stacked") }),
+  };
+}
+
+/** A number without any would be red from 80 on. */
+function thresholds({ colors = { base: "green", steps: [] } }: Panel): object {
+  return {
+    mode: "absolute",
+    steps: [{ color: colors.base, value: null }, ...colors.steps.map(([value, color]) => ({ color, value }))],
+  };
+}
+
+function lines(stacked: boolean): object {
+  return {
+    drawStyle: "line",
+    lineWidth: 1,
+    fillOpacity: stacked ? 30 : 0,
+    showPoints: "never",
+    stacking: { mode: stacked ? "normal" : "none", group: "A" },
   };
 }
