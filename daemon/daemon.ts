@@ -24,7 +24,7 @@ import { GpuMetrics } from "./metrics/gpu-metrics.ts";
 import { HttpServer } from "./metrics/http-server.ts";
 import { Metrics } from "./metrics/metrics.ts";
 import { PACKAGE_ROOT } from "./package-root.ts";
-import { ModelRepository } from "./repository/model-repository.ts";
+import { ModelRepository, NOT_LOADED } from "./repository/model-repository.ts";
 import { createRpcServer } from "./rpc/server.ts";
 import type { RpcTls } from "./rpc/settings.ts";
 import { createScheduler } from "./scheduler/index.ts";
@@ -123,7 +123,11 @@ async function compose(
     eventLoopDelay: () => eventLoopDelay.read(),
     queues: () => engine.snapshot().models,
     ...(answers === null ? {} : { cache: () => answers.figures }),
-    models: () => repository.index().map((entry) => ({ ...entry, ready: entry.state === "READY" })),
+    models: () =>
+      repository
+        .index()
+        .filter(({ reason }) => reason !== NOT_LOADED)
+        .map((entry) => ({ ...entry, ready: entry.state === "READY" })),
   });
   const gpuMetrics = new GpuMetrics(metrics.registry, {
     intervalMs: settings.gpuMetricsIntervalMs,

@@ -73,10 +73,10 @@ export class EngineTallies implements EngineObserver {
     const tally = this.model(model);
     if (end === "answered") count(tally.fallbacks, cause);
     else if (end !== "cancelled") count(tally.fallbackFailures, cause);
+    if (end === "refused" && cause !== "not_ready") count(tally.misses, shed?.cause ?? "lost");
     if (shed === null || end === "late") return;
     count(tally.shed, shed.cause);
     tally.failUs += shed.afterUs;
-    if (end === "refused") count(tally.misses, shed.cause);
   }
 
   arrived(request: AcceptedRequest): void {
@@ -190,7 +190,8 @@ export class EngineTallies implements EngineObserver {
     for (const request of execution.requests) {
       if (this.#cancelled.has(request)) continue;
       tally.lost++;
-      this.#notAnswered(tally, request, "lost", nowUs);
+      if (request.fallback === "ahead") tally.failUs += nowUs - request.arrivedUs;
+      else this.#notAnswered(tally, request, "lost", nowUs);
     }
   }
 
@@ -203,6 +204,7 @@ export class EngineTallies implements EngineObserver {
     }
     tally.kind = kind;
     tally.up = true;
+    tally.removed = false;
     tally.starts++;
   }
 
@@ -210,7 +212,8 @@ export class EngineTallies implements EngineObserver {
     const tally = this.lanes.get(lane);
     if (tally === undefined) return;
     tally.up = false;
-    if (reason !== "removed") tally.losses++;
+    if (reason === "removed") tally.removed = true;
+    else tally.losses++;
   }
 
   #accepted({ model, deadlineUs }: AcceptedRequest): ModelTally {

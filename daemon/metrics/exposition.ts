@@ -3,7 +3,7 @@ import { Counter, Gauge, type Registry } from "prom-client";
 import type { CacheFigures } from "../cache/answer-cache.ts";
 import type { DelayStatus } from "../status.ts";
 import type { EngineTallies } from "./engine-tallies.ts";
-import { type ExecutionTally, labelsOfKey, type ModelTally, START_REASONS } from "./tally.ts";
+import { type ExecutionTally, type LaneTally, labelsOfKey, type ModelTally, START_REASONS } from "./tally.ts";
 
 /** What is measured elsewhere and shown here. */
 export interface MetricSources {
@@ -201,26 +201,21 @@ function exposeLanes(registry: Registry, tallies: EngineTallies, sources: Metric
     Kind: typeof Counter | typeof Gauge,
     name: string,
     help: string,
-    value: (lane: string) => number,
+    value: (tally: LaneTally) => number,
   ): void => {
     collected(Kind, registry, name, help, ["lane"], function* () {
-      for (const lane of tallies.lanes.keys()) yield [{ lane }, value(lane)];
+      for (const tally of tallies.lanes.values()) {
+        if (Kind === Counter || !tally.removed) yield [{ lane: tally.lane }, value(tally)];
+      }
     });
   };
-  perLane(Gauge, "slackline_lane_up", "Whether the lane is in service", (lane) =>
-    tallies.lanes.get(lane)?.up ? 1 : 0,
-  );
-  perLane(
-    Counter,
-    "slackline_lane_losses_total",
-    "Times the lane died",
-    (lane) => tallies.lanes.get(lane)?.losses ?? 0,
-  );
+  perLane(Gauge, "slackline_lane_up", "Whether the lane is in service", (tally) => (tally.up ? 1 : 0));
+  perLane(Counter, "slackline_lane_losses_total", "Times the lane died", (tally) => tally.losses);
   perLane(
     Gauge,
     "slackline_idle_fill_share",
     "Best-effort fill as a share of the time that deadline work left over in the last minute",
-    (lane) => tallies.idleFillShare(lane, sources.nowUs()),
+    ({ lane }) => tallies.idleFillShare(lane, sources.nowUs()),
   );
 }
 

@@ -116,6 +116,8 @@ export class LaneTally extends ExecutionTally {
   readonly lane: string;
   kind: "device" | "replica";
   up = true;
+  /** Taken away in order: it is not down, and only its counters are still shown. */
+  removed = false;
   /** Times it came into service. */
   starts = 0;
   losses = 0;

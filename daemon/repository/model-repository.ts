@@ -16,6 +16,9 @@ import type { VersionPolicy } from "./written-config.ts";
 /** Models that are looked at side by side; reading them is mostly waiting for the disk. */
 const SCANS_AT_ONCE = 4;
 
+/** The reason of models that nobody asked for, under explicit control: nothing is wrong with them. */
+export const NOT_LOADED = "not loaded";
+
 export interface RepositoryOptions {
   /** Absolute path of the repository. */
   readonly dir: string;
@@ -171,7 +174,7 @@ export class ModelRepository {
       entries.set(`${name}/${version}`, { name, version, state, reason });
     };
     for (const name of this.#folders) {
-      if (!this.#scanned.has(name) && !this.#isWanted(name)) put(name, "", "UNAVAILABLE", "not loaded");
+      if (!this.#scanned.has(name) && !this.#isWanted(name)) put(name, "", "UNAVAILABLE", NOT_LOADED);
     }
     for (const scanned of this.#scanned.values()) {
       for (const { name, version, reason } of this.#unavailable(scanned)) {

@@ -84,6 +84,9 @@ describe("explicit", () => {
       lanes.map(({ lane }) => lane),
       ["cpu"],
     );
+    const metrics = await (await live.page("/metrics")).text();
+    assert.deepEqual(metrics.match(/^slackline_lane_up.*/gm), ['slackline_lane_up{lane="cpu"} 1']);
+    assert.deepEqual(metrics.match(/^slackline_model_ready.*/gm), ['slackline_model_ready{model="a",version="1"} 1']);
   });
 
   test("loading what is loaded looks at its files again", async () => {
