@@ -218,7 +218,7 @@ export class Engine implements Inference {
   #arrive(request: PendingRequest): void {
     const { id, model, items, bytes, shape, expiresUs, tenant, again, alone } = request;
     // Demoted before its batch failed, it stays best-effort work.
-    const deadlineUs = request.bestEffort ? null : request.deadlineUs;
+    const deadlineUs = request.bestEffort ? null : request.planByUs;
     const explicit = request.explicit;
     const meta = { id, model, items, bytes, shape, deadlineUs, explicit, expiresUs, tenant };
     this.#post({ type: "arrive", request: again ? { ...meta, again, alone } : meta }, null);

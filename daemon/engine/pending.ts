@@ -43,6 +43,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly inputs: readonly InputTensor[];
   readonly outputs: readonly string[] | null;
   readonly deadlineUs: number | null;
+  readonly planByUs: number | null;
   readonly explicit: boolean;
   readonly expiresUs: number | null;
   readonly tenant: string;
@@ -75,6 +76,7 @@ export class PendingRequest implements AcceptedRequest {
     this.inputs = request.inputs;
     this.outputs = request.outputs;
     this.deadlineUs = request.deadlineUs;
+    this.planByUs = request.planByUs ?? request.deadlineUs;
     this.explicit = request.explicit;
     this.expiresUs = request.expiresUs;
     this.tenant = request.tenant;

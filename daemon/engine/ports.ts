@@ -30,6 +30,8 @@ export interface InferenceRequest {
   readonly outputs: readonly string[] | null;
   /** Absolute, engine clock; null for best-effort work. */
   readonly deadlineUs: number | null;
+  /** What the scheduler takes for the deadline: earlier, where time is kept for another model to answer; absent: the deadline itself. */
+  readonly planByUs?: number | null;
   readonly explicit: boolean;
   readonly expiresUs: number | null;
   readonly tenant: string;

@@ -13,7 +13,7 @@ import { decodeRequest } from "./decode/request.ts";
 import type { RequestMemory } from "./decode/request-memory.ts";
 import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
-import { mayFallBack, wouldBeAnsweredLate } from "./fallback.ts";
+import { FallbackReserves, isTooLate, mayFallBack, wouldBeAnsweredLate } from "./fallback.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
@@ -114,6 +114,7 @@ export class InferenceGateway {
   #draining = false;
   readonly #stringBytes: number;
   #underWay = 0;
+  readonly #reserves = new FallbackReserves();
   /** Fallbacks that could not take a request: told once each. */
   readonly #unfit = new Set<string>();
   readonly #idleWaiters = new Set<() => void>();
@@ -256,6 +257,7 @@ export class InferenceGateway {
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
       underWay = false;
       if (outcome.type !== "answered" && insteadOf !== null) {
+        if (isTooLate(outcome)) this.#reserves.cameTooLate(insteadOf.model);
         this.#notReplaced(taken, insteadOf);
       } else if (fallback === "ahead" && mayFallBack(outcome)) {
         const nowUs = inference.nowUs();
@@ -265,6 +267,7 @@ export class InferenceGateway {
         this.#fallBack(taken, { ...refusal(model.version, error), shed, lateInstead });
       } else {
         pending.end();
+        if (fallback === "ahead" && outcome.type === "answered") this.#reserves.wasNotNeeded(plan.version.key);
         if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf, "answered");
         this.#reply(outcome, accepted, asked, taken.responder);
       }
@@ -279,6 +282,10 @@ export class InferenceGateway {
         inputs: decoded.inputs,
         outputs: decoded.outputs,
         deadlineUs: deadline.deadlineUs,
+        planByUs:
+          fallback === "ahead"
+            ? this.#reserves.planByUs(plan.version.key, deadline.deadlineUs!, inference.nowUs())
+            : deadline.deadlineUs,
         // Where somebody else can still answer in time, or would answer as late, it is not answered late.
         explicit: deadline.explicit || fallback === "ahead" || insteadOf?.lateInstead === true,
         expiresUs: deadline.expiresUs,

@@ -88,6 +88,30 @@ describe("a model with a fallback", () => {
     );
   });
 
+  it("is planned by an earlier time the more often its fallback came too late, and by its deadline where it is not needed", async () => {
+    const { inference, client } = harness;
+    const answers = async (count: number) => {
+      for (let i = 0; i < count; i++) await infer(client, heavy());
+    };
+    /** Of a request for `heavy`: the part of its time that is kept. */
+    const kept = async () => {
+      await answers(1);
+      const { deadlineUs, planByUs, arrivedUs } = inference.received.findLast(({ model }) => model === "heavy/1")!;
+      return (deadlineUs! - planByUs!) / (deadlineUs! - arrivedUs);
+    };
+    inference.outcomes.set("heavy/1", shed("late"));
+    inference.outcomes.set("vector/1", shed("late"));
+    const first = await kept();
+    await answers(10);
+    const second = await kept();
+    assert.ok(second > first + 0.09, `${first}, then ${second}`);
+    await answers(40);
+    assert.ok((await kept()) < 0.31);
+    inference.outcomes.clear();
+    await answers(100);
+    assert.ok((await kept()) < 0.29);
+  });
+
   it("goes by its own SLO while its device restarts", async () => {
     harness.catalog.restartingSloUs = 7_000;
     const beforeUs = harness.inference.nowUs();
