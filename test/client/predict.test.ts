@@ -1,14 +1,25 @@
 /** `slackline-client predict` against a daemon that echoes its inputs, and misbehaves as told. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { pathToFileURL } from "node:url";
+import { Metadata, status } from "@grpc/grpc-js";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { ModelInferRequest__Output } from "../../proto/generated/inference/ModelInferRequest.ts";
 import { tempDir, writeFiles } from "../config/temp-dir.ts";
-import { FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
+import { echo, FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
 
 const { main } = (await import(pathToFileURL(path.join(PACKAGE_ROOT, "client", "dist", "cli.js")).href)) as {
   main(argv: readonly string[]): Promise<number>;
@@ -26,12 +37,6 @@ const NUMPY_ARRAY = {
 /** The same in Fortran order. */
 const NUMPY_FORTRAN =
   "k05VTVBZAQB2AHsnZGVzY3InOiAnPGY0JywgJ2ZvcnRyYW5fb3JkZXInOiBUcnVlLCAnc2hhcGUnOiAoMiwgMyksIH0gICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAIA/AACAQAAAAEAAAKBAAABAQAAAwEA=";
-/** [b'ab', b'xyz'] and ['ä😀', 'b']. */
-const NUMPY_BYTES =
-  "k05VTVBZAQB2AHsnZGVzY3InOiAnfFMzJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsKSwgfSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAphYgB4eXo=";
-const NUMPY_TEXT =
-  "k05VTVBZAQB2AHsnZGVzY3InOiAnPFUyJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsKSwgfSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIArkAAAAAPYBAGIAAAAAAAAA";
-
 /** A .npy file of version 1.0. */
 function npy(descr: string, shape: readonly number[], data: ArrayBufferView): Buffer {
   const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape.join(", ")},), }\n`;
@@ -61,6 +66,7 @@ interface Rig {
 interface Result {
   readonly row: number;
   readonly id?: unknown;
+  readonly version?: string;
   readonly outputs?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly code: string; readonly reason: string | null; readonly message: string };
 }
@@ -120,13 +126,17 @@ const jsonLines = (rows: readonly unknown[]): string => rows.map((row) => `${JSO
 const countedRows = (count: number) =>
   Array.from({ length: count }, (_, n) => ({ id: `r${n}`, inputs: { x: [n, n, n] } }));
 const answersTo = (count: number): Result[] =>
-  countedRows(count).map(({ id, inputs }, row) => ({ row, id, outputs: inputs }));
+  countedRows(count).map(({ id, inputs }, row) => ({ row, id, version: "1", outputs: inputs }));
 
 const valuesOf = ({ raw_input_contents }: ModelInferRequest__Output): number[] => {
   const bytes = new Uint8Array(raw_input_contents[0]!);
   return [...new Float32Array(bytes.buffer)];
 };
 const itemsOf = (request: ModelInferRequest__Output): number => Number(request.inputs[0]!.shape[0]);
+
+const holdingAllBut =
+  (answered: number): NonNullable<FakeDaemonOptions["behave"]> =>
+  (request) => ({ type: valuesOf(request).includes(answered) ? "echo" : "hold" });
 
 /** One failure for requests that hold this number. */
 const failingOn =
@@ -138,14 +148,14 @@ const failingOn =
 
 describe("predict with JSON lines", () => {
   it("writes results in the order of the input, whatever order answers come in", async (t) => {
-    const { daemon, file, predict, results } = await rig(t, VECTOR, { behave: () => ({ type: "hold" }) });
+    const { daemon, file, predict, results } = await rig(t, VECTOR, { behave: holdingAllBut(0) });
     writeFileSync(file("in.jsonl"), jsonLines(countedRows(10)));
     const ended = predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "2");
-    await daemon.until(() => daemon.held === 5);
-    daemon.release([3, 4, 1, 0, 2]);
+    await daemon.until(() => daemon.held === 4);
+    daemon.release([3, 1, 0, 2]);
     const { code, stderr } = await ended;
     assert.equal(code, 0);
-    assert.match(stderr, /^m: 10 rows in \d+\.\d s, [\d,]+ a second\n$/);
+    assert.match(stderr, /^m version 1: 10 rows in \d+\.\d s, [\d,]+ a second\n$/);
     assert.deepEqual(results(), answersTo(10));
   });
 
@@ -191,7 +201,7 @@ describe("predict with JSON lines", () => {
       assert.equal(code, 0);
       assert.deepEqual(
         results(),
-        values.map((x, row) => ({ row, outputs: { x } })),
+        values.map((x, row) => ({ row, version: "1", outputs: { x } })),
       );
     });
   }
@@ -248,23 +258,30 @@ describe("predict with JSON lines", () => {
       daemon.arrivals.map(({ request }) => request.inputs[0]!.shape.join()),
       ["2,1", "2,1"],
     );
-    assert.deepEqual(results()[1], { row: 1, outputs: { x: [[1], [2]] } });
+    assert.deepEqual(results()[1], { row: 1, version: "1", outputs: { x: [[1], [2]] } });
   });
 
+  /** Nested deeper than a recursion goes. */
+  const DEEP = "[".repeat(200_000) + "]".repeat(200_000);
   const WRONG: readonly (readonly [line: string, complaint: RegExp])[] = [
     ["{", /line 2: it is no JSON/],
     ["[1]", /line 2: it is no object; expected \{"id": …, "inputs": \{…\}\} with the inputs 'x' \(UINT8 \[2,2\]\)/],
     ['{"x":[[1,2],[3,4]]}', /line 2: it has an unknown member "x"/],
     ['{"inputs":{}}', /line 2: input 'x' is missing; model 'm' takes 'x' \(UINT8 \[2,2\]\)/],
     ['{"inputs":{"x":[[1,2],[3,4]],"y":1}}', /line 2: there is no input 'y'/],
-    ['{"inputs":{"x":[1,2]}}', /line 2: input 'x' is 1 arrays? deep; expected 2, of shape \[2,2\]/],
+    ['{"inputs":{"x":[1,2]}}', /line 2: input 'x'\[0\] is 1; expected 2 arrays in one another, of shape \[2,2\]/],
     ['{"inputs":{"x":[[1,2]]}}', /line 2: input 'x' has 1 entries; expected 2, of shape \[2,2\]/],
     ['{"inputs":{"x":[[1,2],[3]]}}', /line 2: input 'x'\[1\] has 1 entries; expected 2/],
     ['{"inputs":{"x":[[1,2],[3,256]]}}', /input 'x'\[1\]\[1\] is 256; UINT8 takes a whole number of 0 to 255/],
     ['{"inputs":{"x":[[1,2],[3,1.5]]}}', /input 'x'\[1\]\[1\] is 1.5; UINT8/],
     ['{"inputs":{"x":[[1,2],[3,"4"]]}}', /input 'x'\[1\]\[1\] is "4"; UINT8/],
     ['{"inputs":{"x":[[1,2],[3,null]]}}', /input 'x'\[1\]\[1\] is null; UINT8/],
-    ['{"id":[],"inputs":{"x":[[1,2],[3,4]]}}', /"id" is \[\]; expected a string or a number/],
+    ['{"inputs":{"x":null}}', /line 2: input 'x' is null; expected 2 arrays in one another/],
+    ['{"id":[],"inputs":{"x":[[1,2],[3,4]]}}', /"id" is an array; expected a string or a number/],
+    ['{"id":9007199254740993,"inputs":{"x":[[1,2],[3,4]]}}', /"id" is a number beyond ±9007199254740991; write it as/],
+    ['{"id":1e400,"inputs":{"x":[[1,2],[3,4]]}}', /"id" is a number beyond ±9007199254740991; write it as a string/],
+    [`{"inputs":{"x":[[1,2],[3,${DEEP}]]}}`, /input 'x'\[1\]\[1\] is an array; UINT8 takes/],
+    [`{"id":${DEEP},"inputs":{"x":[[1,2],[3,4]]}}`, /"id" is an array; expected a string or a number/],
   ];
   it("says of each wrong line what is wrong and goes on", async (t) => {
     const { file, predict, results } = await rig(t, { datatype: "UINT8", shape: [-1, 2, 2] });
@@ -294,8 +311,59 @@ describe("predict with JSON lines", () => {
       );
       assert.deepEqual([second!.row, second!.error!.code, second!.error!.reason], [1, "INVALID_ARGUMENT", "input"]);
       assert.match(second!.error!.message, complaint);
-      assert.match(stderr, /^row 1 failed: INVALID_ARGUMENT: line 2: .*\nm: 3 rows, 1 failed in/);
+      assert.match(stderr, /^row 1 failed: INVALID_ARGUMENT: line 2: .*\nm version 1: 3 rows, 1 failed in/);
     }
+  });
+
+  it("loses one row to a line that asks for more than there is memory for", async (t) => {
+    const { file, predict, results } = await rig(t, { datatype: "INT32", shape: [-1, -1, -1, -1, -1] });
+    // Only first entries are arrays, and tell 10,000 entries on each level.
+    let x: unknown = 0;
+    for (let depth = 0; depth < 4; depth++) x = [x, ...Array(9_999).fill(0)];
+    writeFileSync(
+      file("in.jsonl"),
+      jsonLines([
+        { id: "a", inputs: { x } },
+        { id: "b", inputs: { x: [[[[1]]]] } },
+      ]),
+    );
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 1);
+    const [first, second] = results();
+    assert.deepEqual([first!.id, first!.error!.reason], ["a", "input"]);
+    assert.deepEqual(second!.outputs, { x: [[[[1]]]] });
+  });
+
+  it("keeps the id of a line that is wrong elsewhere", async (t) => {
+    const { file, predict, results } = await rig(t);
+    writeFileSync(file("in.jsonl"), '{"id":"a","input":{}}\n{"inputs":1,"id":7}\n');
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 1);
+    assert.deepEqual(
+      results().map(({ id }) => id),
+      ["a", 7],
+    );
+  });
+
+  it("keeps to the version that answered first, and says which it is", async (t) => {
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      // Requests that name no version are shared out.
+      behave: (request) => ({
+        type: "answer",
+        response: { ...echo(request), model_version: request.model_version || String(daemon.arrivals.length + 1) },
+      }),
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(5)));
+    const args = ["--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "1"];
+    const { code, stderr } = await predict(...args);
+    assert.equal(code, 0);
+    assert.match(stderr, /^m version 2: 5 rows/);
+    assert.deepEqual(
+      daemon.arrivals.map(({ request }) => request.model_version),
+      ["", "2", "2", "2", "2"],
+    );
+    assert.deepEqual(
+      results().map(({ version }) => version),
+      ["2", "2", "2", "2", "2"],
+    );
   });
 
   it("refuses integers that JSON has rounded", async (t) => {
@@ -305,9 +373,9 @@ describe("predict with JSON lines", () => {
     assert.match(results()[0]!.error!.message, /INT64 takes .* as a string beyond ±9007199254740991/);
   });
 
-  it("reads no further while the first row has no answer than it may have under way", async (t) => {
+  it("reads no further while a row has no answer than it may have under way", async (t) => {
     const { daemon, file, predict, results } = await rig(t, VECTOR, {
-      behave: (request) => ({ type: valuesOf(request).includes(0) ? "hold" : "echo" }),
+      behave: (request) => ({ type: valuesOf(request).includes(3) ? "hold" : "echo" }),
     });
     writeFileSync(file("in.jsonl"), jsonLines(countedRows(200)));
     const flags = ["--items-per-request", "3", "--outstanding", "12"];
@@ -316,7 +384,8 @@ describe("predict with JSON lines", () => {
     // Another run from beginning to end: the first would send much in that time if nothing held it back.
     writeFileSync(file("other.jsonl"), jsonLines(countedRows(2).slice(1)));
     assert.equal((await predict("--input", file("other.jsonl"), "--output", file("other-out.jsonl"))).code, 0);
-    assert.equal(daemon.arrivals.length, 4 + 1);
+    // The first request, as many as may be under way, and the other run's.
+    assert.equal(daemon.arrivals.length, 1 + 4 + 1);
     daemon.release();
     assert.equal((await ended).code, 0);
     assert.deepEqual(results(), answersTo(200));
@@ -343,23 +412,13 @@ describe("predict with NumPy arrays", () => {
     assert.deepEqual(readFileSync(file("out/x.npy")).subarray(128), Buffer.from(bits.buffer));
   });
 
-  for (const [what, base64, expected] of [
-    ["byte strings", NUMPY_BYTES, ["ab", "xyz"]],
-    ["text", NUMPY_TEXT, ["ä😀", "b"]],
-  ] as const) {
-    it(`reads ${what} as BYTES, and answers in JSON lines`, async (t) => {
-      const { file, dir, predict, results } = await rig(t, { datatype: "BYTES", shape: [-1] });
-      writeFileSync(file("in.npy"), Buffer.from(base64, "base64"));
-      assert.equal((await predict("--input", `x=${file("in.npy")}`, "--output", file("out.jsonl"))).code, 0);
-      assert.deepEqual(
-        results().map(({ outputs }) => outputs!.x),
-        expected,
-      );
-      const refused = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
-      assert.deepEqual([refused.code, existsSync(file("out"))], [1, false]);
-      assert.match(refused.stderr, /output 'x' is BYTES, which \.npy files can't hold/);
-    });
-  }
+  it("sends BYTES to JSON lines", async (t) => {
+    const { file, predict } = await rig(t, { datatype: "BYTES", shape: [-1] });
+    writeFileSync(file("in.npy"), npy("|S3", [2], Buffer.from("ab\0xyz")));
+    const refused = await predict("--input", `x=${file("in.npy")}`, "--output", file("out.jsonl"));
+    assert.deepEqual([refused.code, existsSync(file("out.jsonl"))], [1, false]);
+    assert.match(refused.stderr, /input 'x' is BYTES, which \.npy files can't hold: use JSON lines/);
+  });
 
   const three = Float32Array.of(1, 2, 3);
   const REFUSED: readonly (readonly [what: string, bytes: Buffer, complaint: RegExp])[] = [
@@ -394,6 +453,54 @@ describe("predict with NumPy arrays", () => {
   });
 });
 
+it("predict writes arrays whose declared shape tells theirs even where no row is answered", async (t) => {
+  const { file, dir, predict } = await rig(t, VECTOR, { behave: failingOn(1) });
+  for (const values of [[], [1, 1, 1, 1, 1, 1]]) {
+    const rows = values.length / 3;
+    writeFileSync(file("in.npy"), npy("<f4", [rows, 3], Float32Array.from(values)));
+    const { code } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`, "--force");
+    assert.equal(code, rows === 0 ? 0 : 1);
+    const written = readFileSync(file("out/x.npy"));
+    assert.match(written.toString("latin1"), new RegExp(`'shape': \\(${rows}, 3\\)`));
+    assert.equal(written.length, 128 + rows * 12);
+  }
+});
+
+it("predict says which arrays it could not write, since nothing told their shape", async (t) => {
+  const { file, dir, predict } = await rig(t, { datatype: "FP32", shape: [-1, -1] });
+  writeFileSync(file("in.npy"), npy("<f4", [0, 3], new Float32Array()));
+  const { code, stderr } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
+  assert.equal(code, 0);
+  assert.match(stderr, /not written, since only an answer tells the shape, .*: .*out\/x\.npy \(declared \[-1\]\)\n$/);
+});
+
+it("predict counts rows as failed whose outputs are of another type than the model declared", async (t) => {
+  const { daemon, file, dir, predict, results } = await rig(t, VECTOR, {
+    behave: (request) => ({
+      type: "answer",
+      response: {
+        ...echo(request),
+        outputs: [{ name: "x", datatype: "FP64", shape: request.inputs[0]!.shape }],
+        raw_output_contents: [Buffer.alloc(2 * request.raw_input_contents[0]!.length)],
+      },
+    }),
+  });
+  writeFileSync(file("in.jsonl"), jsonLines(countedRows(2)));
+  const flags = ["--items-per-request", "2"];
+  assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 1);
+  writeFileSync(file("in.npy"), npy("<f4", [2, 3], new Float32Array(6)));
+  assert.equal((await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`, ...flags)).code, 1);
+  for (const failed of [results(), linesOf(readFileSync(file("out/errors.jsonl"), "utf8"))]) {
+    assert.deepEqual(
+      failed.map(({ error }) => [error!.code, error!.reason]),
+      Array(2).fill(["FAILED_PRECONDITION", "output_type"]),
+    );
+    assert.match(failed[0]!.error!.message, /output 'x' of model 'm' is FP64; expected FP32/);
+  }
+  // Alone they would fare no better.
+  assert.equal(daemon.arrivals.length, 2);
+});
+
 it("predict counts rows as failed whose outputs do not fit the array of the others", async (t) => {
   const { file, dir, predict } = await rig(t, VECTOR, {
     behave: (request) => {
@@ -405,10 +512,10 @@ it("predict counts rows as failed whose outputs do not fit the array of the othe
   writeFileSync(file("in.npy"), npy("<f4", [2, 3], Float32Array.of(1, 1, 1, 2, 2, 2)));
   const { code, stderr } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`);
   assert.equal(code, 1);
-  assert.match(stderr, /m: 2 rows, 1 failed/);
+  assert.match(stderr, /m version 1: 2 rows, 1 failed/);
   const [only] = linesOf(readFileSync(file("out/errors.jsonl"), "utf8"));
   assert.deepEqual([only!.row, only!.error!.reason], [1, "output_shape"]);
-  assert.match(only!.error!.message, /output 'x' has the shape \[1\], but \[3\] in the first row/);
+  assert.match(only!.error!.message, /output 'x' has the shape \[1\]; expected \[3\], as all rows/);
 });
 
 describe("predict and what goes wrong", () => {
@@ -424,14 +531,15 @@ describe("predict and what goes wrong", () => {
       assert.deepEqual(results(), expected);
       // The request of 8 that failed, and its rows one by one.
       assert.equal(daemon.arrivals.length, 5 + 8);
-      assert.match(ended.stderr, /m: 40 rows, 1 failed in/);
+      assert.match(ended.stderr, /m version 1: 40 rows, 1 failed in/);
     });
   }
 
   it("waits out full queues and models that are not ready", async (t) => {
     const refusals = [
       { type: "error", code: "RESOURCE_EXHAUSTED", message: "full", cause: "queue_items", retryAfterMs: 1 },
-      { type: "error", code: "UNAVAILABLE", message: "not ready", cause: "not_ready" },
+      { type: "error", code: "UNAVAILABLE", message: "not ready", cause: "not_ready", retryAfterMs: 1 },
+      { type: "error", code: "UNAVAILABLE", message: "unloaded", cause: "unloaded" },
       { type: "error", code: "RESOURCE_EXHAUSTED", message: "unread", cause: "unread_answers" },
     ] as const;
     const { daemon, file, predict, results } = await rig(t, VECTOR, {
@@ -439,7 +547,7 @@ describe("predict and what goes wrong", () => {
     });
     writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
     const { code } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"));
-    assert.deepEqual([code, daemon.arrivals.length], [0, 4]);
+    assert.deepEqual([code, daemon.arrivals.length], [0, 5]);
     assert.deepEqual(results(), answersTo(1));
   });
 
@@ -491,15 +599,20 @@ describe("predict and what goes wrong", () => {
     assert.equal(stopped.code, 1);
     assert.match(
       stopped.stderr,
-      /m: 4 rows in .* then the run failed; the same command with --resume goes on from there\n/,
+      /m version 1: 4 rows in .* then the run failed; once the cause is mended, the same command with --resume goes/,
     );
-    assert.match(stopped.stderr, /unknown model: 'm'\n$/);
+    assert.match(
+      stopped.stderr,
+      /version 1 of model 'm', which answered the rows before, is not served any more \(unknown model: 'm'\)/,
+    );
     assert.deepEqual(results(), answersTo(4));
 
     daemon.behave = () => ({ type: "echo" });
+    daemon.arrivals.length = 0;
     const resumed = await predict(...args, "--resume");
     assert.equal(resumed.code, 0);
-    assert.match(resumed.stderr, /^m: 20 rows \(4 of them before\) in/);
+    assert.equal(daemon.arrivals[0]!.request.model_version, "1");
+    assert.match(resumed.stderr, /^m version 1: 20 rows \(4 of them before\) in/);
     assert.deepEqual(results(), answersTo(20));
   });
 
@@ -534,18 +647,78 @@ describe("predict and what goes wrong", () => {
     assert.equal(readFileSync(file("out/x.npy")).length, 128 + 12);
   });
 
-  it("never overwrites its input", async (t) => {
-    const { file, predict } = await rig(t);
+  it("never overwrites its input, whatever its name", async (t) => {
+    const { dir, file, predict } = await rig(t);
     const text = jsonLines(countedRows(1));
     writeFileSync(file("in.jsonl"), text);
-    const { code } = await predict("--input", file("in.jsonl"), "--output", file("in.jsonl"), "--force");
-    assert.deepEqual([code, readFileSync(file("in.jsonl"), "utf8")], [1, text]);
+    symlinkSync("in.jsonl", file("symbolic"));
+    linkSync(file("in.jsonl"), file("hard"));
+    for (const output of ["in.jsonl", "symbolic", "hard"]) {
+      const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file(output), "--force");
+      assert.deepEqual([code, readFileSync(file("in.jsonl"), "utf8")], [1, text]);
+      assert.match(stderr, /is input and output/);
+    }
+    mkdirSync(file("out"));
+    const array = npy("<f4", [1, 3], three());
+    writeFileSync(file("out/x.npy"), array);
+    symlinkSync("out/x.npy", file("in.npy"));
+    const { code } = await predict("--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`, "--force");
+    assert.deepEqual([code, readFileSync(file("out/x.npy"))], [1, array]);
+  });
+
+  it("says what is wrong with files before it writes any", async (t) => {
+    const { dir, file, predict } = await rig(t);
+    mkdirSync(file("folder"));
+    mkdirSync(file("folder.npy"));
+    execFileSync("mkfifo", [file("pipe.npy")]);
+    writeFileSync(file("in.jsonl"), "");
+    for (const [input, output, complaint] of [
+      [file("folder"), file("out"), /--input .*folder is a folder; expected a file of JSON lines/],
+      [`x=${file("folder.npy")}`, `${dir}/out/`, /folder\.npy is no regular file; expected a \.npy file/],
+      [`x=${file("pipe.npy")}`, `${dir}/out/`, /pipe\.npy is no regular file; expected a \.npy file/],
+      [file("in.jsonl"), file("folder"), /--output .*folder is a folder: name a file .* or end it with a slash/],
+    ] as const) {
+      const { code, stderr } = await predict("--input", input, "--output", output);
+      assert.equal(code, 1);
+      assert.match(stderr, complaint);
+      assert.ok(!existsSync(file("out")));
+    }
+  });
+
+  it("ends where the output takes no more", async (t) => {
+    const { file, predict } = await rig(t);
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(20)));
+    const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", "/dev/full", "--force");
+    assert.equal(code, 1);
+    assert.match(stderr, /ENOSPC/);
+  });
+
+  it("waits for a model that is being loaded", async (t) => {
+    let asked = 0;
+    const x = { name: "x", datatype: "FP32", shape: [-1, 3] };
+    const m = { name: "m", versions: ["1"], inputs: [x], outputs: [x] };
+    const loading = new Metadata();
+    loading.set("slackline_code", "UNAVAILABLE");
+    loading.set("slackline_cause", "not_ready");
+    loading.set("slackline_retry_after_ms", "1");
+    const models = {
+      get m() {
+        if (asked++ > 0) return m;
+        throw Object.assign(new Error(), { code: status.UNAVAILABLE, details: "it is loading", metadata: loading });
+      },
+    };
+    const { file, predict, results } = await rig(t, VECTOR, { models });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"))).code, 0);
+    assert.deepEqual(results(), answersTo(1));
   });
 
   const USAGE: readonly (readonly [args: readonly string[], complaint: RegExp])[] = [
     [[], /needs --target, --input and --output/],
     [["--input", "a.jsonl", "--input", "b.jsonl", "--output", "o"], /one file of JSON lines/],
     [["--input", "a.npy", "--output", "o"], /which input is it\? Say NAME=a\.npy/],
+    [["--input", "x=a.npz", "--output", "o/"], /a \.npz file packs several arrays/],
+    [["--input", "a.NPY", "--output", "o"], /which input is it\? Say NAME=a\.NPY/],
     [["--input", "x=a.npy", "--input", "b.jsonl", "--output", "o"], /either JSON lines or \.npy/],
     [["--input", "a.jsonl", "--output", "o/"], /a folder of arrays, which needs an input of \.npy files/],
     [["--input", "x=a.npy", "--output", "o.npy"], /name it with a slash/],
@@ -593,7 +766,7 @@ describe("predict --resume", () => {
     const { code, stderr } = await predict(...args, "--resume");
     // Row 2 failed in the run before.
     assert.equal(code, 1);
-    assert.match(stderr, /^m: 10 rows \(6 of them before\), 1 failed in/);
+    assert.match(stderr, /^m version 1: 10 rows \(6 of them before\), 1 failed in/);
     assert.equal(daemon.arrivals.length, 4);
     assert.equal(readFileSync(file("out.jsonl"), "utf8"), whole);
     assert.equal(results().length, 10);
@@ -617,6 +790,56 @@ describe("predict --resume", () => {
     }
   });
 
+  it("goes on after SIGINT", async (t) => {
+    const { daemon, dir, file, predict } = await rig(t, VECTOR, { behave: holdingAllBut(0) });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(6)));
+    writeFileSync(file("in.npy"), npy("<f4", [2, 3], Float32Array.of(0, 0, 0, 1, 1, 1)));
+    for (const [args, hint] of [
+      [["--input", file("in.jsonl"), "--output", file("out.jsonl")], "--resume"],
+      [["--input", `x=${file("in.npy")}`, "--output", `${dir}/out/`], "--resume --version 1"],
+    ] as const) {
+      daemon.behave = holdingAllBut(0);
+      const ended = predict(...args, "--items-per-request", "1");
+      await daemon.until(() => daemon.held > 0);
+      process.emit("SIGINT", "SIGINT");
+      const { code, stderr } = await ended;
+      assert.equal(code, 130);
+      assert.match(stderr, /m version 1: 1 row in .* then stopped by SIGINT; the same command with/);
+      assert.ok(stderr.endsWith(`with ${hint} goes on from there\n`));
+      daemon.release();
+      daemon.behave = () => ({ type: "echo" });
+      assert.equal((await predict(...args, "--resume")).code, 0);
+    }
+    assert.deepEqual(linesOf(readFileSync(file("out.jsonl"), "utf8")), answersTo(6));
+    assert.equal(readFileSync(file("out/x.npy")).readFloatLE(128 + 20), 1);
+  });
+
+  it("notices other outputs", async (t) => {
+    const tensors = ["x", "y"].map((name) => ({ name, datatype: "FP32", shape: [-1, 3] }));
+    const models = { m: { name: "m", versions: ["1"], inputs: tensors, outputs: tensors } };
+    const { dir, file, predict } = await rig(t, VECTOR, { models });
+    writeFileSync(file("in.jsonl"), jsonLines([{ inputs: { x: [1, 2, 3], y: [4, 5, 6] } }]));
+    writeFileSync(file("in.npy"), npy("<f4", [1, 3], three()));
+    const lines = ["--input", file("in.jsonl"), "--output", file("out.jsonl")];
+    const arrays = ["--input", `x=${file("in.npy")}`, "--input", `y=${file("in.npy")}`, "--output", `${dir}/out/`];
+    for (const args of [lines, arrays]) assert.equal((await predict(...args)).code, 0);
+    rmSync(file("out/y.npy"));
+    for (const [args, output, complaint] of [
+      [[...lines, "--outputs", "x"], "out.jsonl", /line 1 of .* has the outputs x, y, but x are to be written/],
+      [
+        arrays,
+        "out/x.npy",
+        /out\/y\.npy is missing, but 1 rows of other outputs are there: choose those with --outputs/,
+      ],
+    ] as const) {
+      const whole = readFileSync(file(output));
+      const { code, stderr } = await predict(...args, "--resume");
+      assert.equal(code, 1);
+      assert.match(stderr, complaint);
+      assert.deepEqual(readFileSync(file(output)), whole);
+    }
+  });
+
   it("goes on with arrays, wherever they were cut off", async (t) => {
     const behave = failingOn(1);
     const { daemon, dir, file, predict } = await rig(t, VECTOR, { behave });
@@ -631,11 +854,11 @@ describe("predict --resume", () => {
       [0, 3, 7],
     );
 
-    // A row and a half are missing; then all is but the error that came first.
+    // A row and a half are missing; then all is.
     for (const [bytes, left, before] of [
       [whole.length - 18, errors, 6],
       [128 + 3 * 12 + 5, errors, 3],
-      [0, errors.slice(0, errors.indexOf("\n") + 1), 1],
+      [128, errors.slice(0, errors.indexOf("\n") + 1), 0],
       [0, "", 0],
     ] as const) {
       writeFileSync(file("out/x.npy"), whole.subarray(0, bytes));
@@ -651,14 +874,14 @@ describe("predict --resume", () => {
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /x\.npy holds '<f4' of shape \(8, 3\); expected '<f4' and 1 rows: that is another run's output/,
+      /x\.npy holds '<f4' of shape \(8, 3\); expected '<f4' of shape \(1, 3\): that is another run's output/,
     );
   });
 });
 
 describe("predict as a process", () => {
-  it("passes rows through as they come, and stops when told", async (t) => {
-    const { daemon } = await rig(t);
+  /** From its standard input to its standard output. */
+  function started(t: TestContext, daemon: FakeDaemon) {
     const launcher = path.join(PACKAGE_ROOT, "bin", "slackline.mjs");
     const child = spawn(process.execPath, [
       ...[launcher, "predict", "m", "--target", daemon.target, "--input", "-", "--output", "-"],
@@ -668,7 +891,17 @@ describe("predict as a process", () => {
     child.stderr.setEncoding("utf8").on("data", (text) => {
       stderr += text;
     });
-    const exited = new Promise<number | null>((resolve) => child.once("close", resolve));
+    // Its standard output may never be read to the end.
+    const ended = Promise.all([once(child, "exit"), once(child.stderr, "close")]).then(([[code]]) => ({
+      code,
+      stderr,
+    }));
+    return { child, ended };
+  }
+
+  it("passes rows through as they come, and stops when told", async (t) => {
+    const { daemon } = await rig(t);
+    const { child, ended } = started(t, daemon);
     const rows = countedRows(2);
     for (const [n, row] of rows.entries()) {
       // Answered while the input is still open.
@@ -677,7 +910,31 @@ describe("predict as a process", () => {
       assert.deepEqual(line, answersTo(2)[n]);
     }
     child.kill("SIGTERM");
-    assert.equal(await exited, 143);
-    assert.match(stderr, /^m: 2 rows in .* then stopped by SIGTERM\n$/);
+    const { code, stderr } = await ended;
+    assert.equal(code, 143);
+    assert.match(stderr, /^m version 1: 2 rows in .* then stopped by SIGTERM\n$/);
+  });
+
+  it("stops when told although nobody reads its output", async (t) => {
+    const { daemon } = await rig(t, { datatype: "BYTES", shape: [-1] });
+    const { child, ended } = started(t, daemon);
+    const reached = new Promise((resolve) => child.stdout.once("readable", resolve));
+    child.stdin.write(jsonLines([{ inputs: { x: "x".repeat(4 * 2 ** 20) } }]));
+    // The first of it is there; the rest is more than pipes hold.
+    await reached;
+    child.kill("SIGTERM");
+    const { code, stderr } = await ended;
+    assert.equal(code, 143);
+    assert.match(stderr, /^m: 0 rows in .* then stopped by SIGTERM\n$/);
+  });
+
+  it("ends when its output is closed", async (t) => {
+    const { daemon } = await rig(t);
+    const { child, ended } = started(t, daemon);
+    child.stdout.destroy();
+    child.stdin.write(jsonLines(countedRows(1)));
+    const { code, stderr } = await ended;
+    assert.equal(code, 1);
+    assert.match(stderr, /EPIPE/);
   });
 });

@@ -128,6 +128,26 @@ for (const transport of ["stream", "unary"] as const) {
       );
     });
 
+    it("names places for a model's outputs after an answer by its fallback too", async () => {
+      const output = { name: "x", data_type: "TYPE_UINT8" as const, dims: [65_536] };
+      const config = () => ({ max_batch_size: 8, output: [output] });
+      const shared = await start({ transport }, { config });
+      const { client, daemon, regions } = shared;
+      const inputs = large(1, 65_536);
+      const isPlaced = async (): Promise<boolean> => {
+        await client.infer("m", inputs);
+        return daemon.arrivals.at(-1)!.request.outputs.length > 0;
+      };
+      await until("outputs are shared", isPlaced);
+      daemon.behave = (request) => ({
+        type: "answer",
+        response: { ...regions.echo(request, "7"), model_name: "m-small" },
+      });
+      assert.equal((await client.infer("m", inputs)).model, "m-small");
+      daemon.behave = () => ({ type: "echo" });
+      assert.equal(await isPlaced(), true);
+    });
+
     it("gives all outputs of a model whose version or outputs change, and places for them again", async () => {
       let version = "1";
       let rename = (input: string): string => input;

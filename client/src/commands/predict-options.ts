@@ -107,11 +107,15 @@ export function parsePredict(argv: readonly string[]): PredictOptions {
 }
 
 function inputOf(inputs: readonly string[]): Input {
-  const arrays = inputs.filter((input) => /^[^=]+=.*\.npy$/s.test(input));
+  const packed = inputs.find((input) => /\.npz$/i.test(input));
+  if (packed !== undefined) {
+    throw new UsageError(`--input ${packed}: a .npz file packs several arrays; expected NAME=FILE.npy for each input`);
+  }
+  const arrays = inputs.filter((input) => /^[^=]+=.*\.npy$/is.test(input));
   if (arrays.length === 0) {
     const [file, ...more] = inputs as [string, ...string[]];
     if (more.length > 0) throw new UsageError("--input takes one file of JSON lines, or NAME=FILE.npy for each input");
-    if (file.endsWith(".npy")) throw new UsageError(`--input ${file}: which input is it? Say NAME=${file}`);
+    if (/\.npy$/i.test(file)) throw new UsageError(`--input ${file}: which input is it? Say NAME=${file}`);
     return { type: "lines", file };
   }
   if (arrays.length < inputs.length) throw new UsageError("--input takes either JSON lines or .npy files, not both");
@@ -132,7 +136,7 @@ function outputOf(output: string, input: Input): Output {
     }
     return { type: "arrays", folder: output };
   }
-  if (output.endsWith(".npy")) {
+  if (/\.npy$/i.test(output)) {
     throw new UsageError(
       `--output ${output}: arrays go to a folder, one file for each output; name it with a slash at its end`,
     );

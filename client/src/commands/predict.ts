@@ -1,13 +1,13 @@
 /** `slackline-client predict`: a model over a file of any size, as best-effort work. */
-import path from "node:path";
+import { stat } from "node:fs/promises";
 import type { SlacklineClient } from "../client.ts";
-import { invalidArgument } from "../errors.ts";
-import { Answerer } from "../predict/answer.ts";
+import { invalidArgument, SlacklineError } from "../errors.ts";
+import { Answerer, VERSION_GONE } from "../predict/answer.ts";
 import { jsonInput } from "../predict/json-input.ts";
 import { jsonOutput } from "../predict/json-output.ts";
 import { describeModel, type PredictModel } from "../predict/model.ts";
 import { npyInput } from "../predict/npy-input.ts";
-import { npyFileOf, npyOutput } from "../predict/npy-output.ts";
+import { filesOf, npyOutput } from "../predict/npy-output.ts";
 import { Progress } from "../predict/progress.ts";
 import type { RowSink, RowSource } from "../predict/rows.ts";
 import { run as runRows } from "../predict/run.ts";
@@ -26,14 +26,28 @@ const OUTSTANDING_ITEMS_MAX = 4096;
 /** Requests that make up a batch: small ones fit into short gaps between what has deadlines. */
 const REQUESTS_PER_BATCH = 8;
 
-/** Overwriting what is read would leave nothing of either. */
-function checkApart({ input, output }: PredictOptions, model: PredictModel): void {
-  const read = (input.type === "lines" ? [input.file] : [...input.files.values()]).map((file) => path.resolve(file));
-  const written =
-    output.type === "lines" ? [output.file] : model.outputs.map(({ name }) => npyFileOf(output.folder, name));
+/** So long after a signal, what a pipe's reader has not taken is given up. */
+const STOP_MS_MAX = 2_000;
+
+/** Overwriting what is read would leave nothing of either, by whatever names they go. */
+async function checkApart({ input, output }: PredictOptions, model: PredictModel): Promise<void> {
+  const read = input.type === "lines" ? [streamFile(input.file, "/dev/stdin")] : [...input.files.values()];
+  const written = output.type === "lines" ? [streamFile(output.file, "/dev/stdout")] : filesOf(output.folder, model);
+  const readFiles = await Promise.all(read.map(fileId));
   for (const file of written) {
-    if (file !== "-" && read.includes(path.resolve(file))) throw invalidArgument(`${file} is input and output`);
+    const id = await fileId(file);
+    if (id !== null && readFiles.includes(id)) throw invalidArgument(`${file} is input and output`);
   }
+}
+
+function streamFile(file: string, stream: string): string {
+  return file === "-" ? stream : file;
+}
+
+/** What tells whether two names are of one file; null where there is none, or no regular one. */
+async function fileId(file: string): Promise<string | null> {
+  const stats = await stat(file, { bigint: true }).catch(() => null);
+  return stats?.isFile() ? `${stats.dev}:${stats.ino}` : null;
 }
 
 function openSource({ input }: PredictOptions, model: PredictModel): Promise<RowSource> {
@@ -42,7 +56,7 @@ function openSource({ input }: PredictOptions, model: PredictModel): Promise<Row
 
 function openSink({ output, existing }: PredictOptions, model: PredictModel, source: RowSource): Promise<RowSink> {
   return output.type === "lines"
-    ? jsonOutput(output.file, existing)
+    ? jsonOutput(output.file, model, existing)
     : npyOutput(output.folder, model, source.total!, existing);
 }
 
@@ -83,7 +97,7 @@ async function run(argv: readonly string[]): Promise<number> {
   try {
     const model = await describeModel(client, { name: options.model, version, outputs, timeoutMs: connectTimeoutMs });
     const sizes = sizesOf(options, model);
-    checkApart(options, model);
+    await checkApart(options, model);
     const source = await openSource(options, model);
     try {
       const sink = await openSink(options, model, source);
@@ -100,9 +114,15 @@ async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-function resumeHint({ output, existing }: PredictOptions): string {
+/**
+ * How to go on with what was written; empty for a stream. Only lines of JSON tell which version answered the rows before.
+ *
+ * @param goOnBy the version to go on with; undefined for the server's choice
+ */
+function resumeHint({ output, existing, version }: PredictOptions, goOnBy: string | undefined): string {
   if (output.type === "lines" && output.file === "-") return "";
-  return `; the same command with --resume${existing === "overwrite" ? " in place of --force" : ""} goes on from there`;
+  const same = output.type === "arrays" && version === undefined && goOnBy !== undefined ? ` --version ${goOnBy}` : "";
+  return `the same command with --resume${same}${existing === "overwrite" ? " in place of --force" : ""} goes on from there`;
 }
 
 async function predictRows(
@@ -117,11 +137,26 @@ async function predictRows(
   const ownTerminal = options.output.type === "arrays" || options.output.file !== "-" || !process.stdout.isTTY;
   const progress = new Progress(process.stderr, process.stderr.isTTY && ownTerminal, () => tally.now());
   const stop = new AbortController();
-  const onSignal = (signal: Signal): void => stop.abort(new Stopped(signal));
-  // A second one ends the process at once.
-  for (const signal of Object.keys(SIGNALS)) process.once(signal, onSignal);
+  const stopped = ({ message }: Stopped): string => {
+    const hint = resumeHint(options, tally.version);
+    return `${tally.end()}, then ${message}${hint === "" ? "" : `; ${hint}`}`;
+  };
+  let giveUp: NodeJS.Timeout | undefined;
+  const onSignal = (signal: Signal): void => {
+    // A second one, of whichever kind, ends the process at once.
+    for (const any of Object.keys(SIGNALS)) process.off(any, onSignal);
+    const reason = new Stopped(signal);
+    giveUp = setTimeout(() => {
+      progress.say(stopped(reason));
+      process.exit(SIGNALS[signal]);
+    }, STOP_MS_MAX);
+    stop.abort(reason);
+  };
+  for (const signal of Object.keys(SIGNALS)) process.on(signal, onSignal);
   try {
     const answerer = new Answerer(client, model, {
+      version: options.version,
+      versionBefore: sink.before.version,
       timeoutMs: options.timeoutMs,
       signal: stop.signal,
       waiting: (error) => tally.waiting(error),
@@ -137,15 +172,21 @@ async function predictRows(
       },
     });
     progress.say(tally.end());
+    if (sink.lacking !== null) progress.say(sink.lacking);
     return tally.failed > 0 ? EXIT_FAILED : EXIT_OK;
   } catch (error) {
-    const stopped = error instanceof Stopped;
-    if (stopped || tally.written > 0) {
-      progress.say(`${tally.end()}, then ${stopped ? error.message : "the run failed"}${resumeHint(options)}`);
+    if (error instanceof Stopped) {
+      progress.say(stopped(error));
+      return SIGNALS[error.signal];
     }
-    if (stopped) return SIGNALS[error.signal];
+    if (tally.written > 0) {
+      const gone = error instanceof SlacklineError && error.reason === VERSION_GONE;
+      const hint = resumeHint(options, gone ? undefined : tally.version);
+      progress.say(`${tally.end()}, then the run failed${hint === "" ? "" : `; once the cause is mended, ${hint}`}`);
+    }
     throw error;
   } finally {
+    clearTimeout(giveUp);
     for (const signal of Object.keys(SIGNALS)) process.off(signal, onSignal);
     // Nothing that is still under way is waited for.
     stop.abort();

@@ -4,10 +4,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { SlacklineError, type SlacklineErrorCode } from "../errors.ts";
 import type { PredictModel } from "./model.ts";
+import { isNotServed, passes, pauseMsOf } from "./passing.ts";
 import { type Batch, inputsOf, outputsOf } from "./requests.ts";
 import type { ReadRow, RowResult } from "./rows.ts";
 
 export interface AnswerOptions {
+  /** The version of the model that was asked for; undefined: the one that answers first. */
+  readonly version: string | undefined;
+  /** The version that answered the rows before; undefined where there are none or they don't tell. */
+  readonly versionBefore: string | undefined;
   /** How long a request may take, all attempts together, in milliseconds; null: as long as it takes. */
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
@@ -15,39 +20,36 @@ export interface AnswerOptions {
   readonly waiting: (error: SlacklineError) => void;
 }
 
-const PAUSE_MS_MIN = 20;
-const PAUSE_MS_MAX = 5_000;
 /** Attempts at a row alone with which a device's lane was lost: it may be what brings the lane down. */
 const LOST_TRIES_MAX = 3;
 const LOST = "lost";
-/** The client's and the daemon's causes of RESOURCE_EXHAUSTED that pass although no hint says when. */
-const PASSING: ReadonlySet<string | undefined> = new Set([
-  "client_queue",
-  "queue_items",
-  "queue_bytes",
-  "stream_requests",
-  "unread_answers",
-]);
+/** Why a run ends whose version of the model is not served any more. */
+export const VERSION_GONE = "version_gone";
 /** What no other row would fare better with. */
 const HOPELESS: ReadonlySet<SlacklineErrorCode> = new Set([
-  "NOT_FOUND",
   "PERMISSION_DENIED",
   "UNAUTHENTICATED",
   "UNIMPLEMENTED",
   "CANCELLED",
 ]);
 
+/** What rows of one request fail with all alike. */
+const ALL_ALIKE: ReadonlySet<SlacklineErrorCode> = new Set(["DEADLINE_EXCEEDED", "FAILED_PRECONDITION"]);
+
+/** Its requests go to one version of the model: rows that are answered by different ones could not be compared. */
 export class Answerer {
   readonly #client: SlacklineClient;
   readonly #model: PredictModel;
   readonly #outputs: readonly string[];
   readonly #options: AnswerOptions;
+  #version: string | undefined;
 
   constructor(client: SlacklineClient, model: PredictModel, options: AnswerOptions) {
     this.#client = client;
     this.#model = model;
     this.#outputs = model.outputs.map(({ name }) => name);
     this.#options = options;
+    this.#version = options.version ?? options.versionBefore;
     // Every request that pauses listens to it.
     setMaxListeners(0, options.signal);
   }
@@ -62,12 +64,13 @@ export class Answerer {
         return await this.#infer(batch, endMs - performance.now());
       } catch (error) {
         if (!(error instanceof SlacklineError) || HOPELESS.has(error.code)) throw error;
+        if (isNotServed(error)) throw this.#notServed(error);
         const mayPass = error.reason === LOST ? batch.length === 1 && ++lost < LOST_TRIES_MAX : passes(error);
-        const pauseMs = pauseOf(error, pauses);
+        const pauseMs = pauseMsOf(error, pauses);
         if (mayPass && performance.now() + pauseMs < endMs) {
           this.#options.waiting(error);
           await sleep(pauseMs, undefined, { signal: this.#options.signal });
-        } else if (batch.length === 1 || error.code === "DEADLINE_EXCEEDED" || mayPass) {
+        } else if (batch.length === 1 || mayPass || ALL_ALIKE.has(error.code)) {
           return batch.map((row) => failed(row, error));
         } else {
           return this.#oneByOne(batch);
@@ -78,15 +81,23 @@ export class Answerer {
 
   async #infer(batch: Batch, leftMs: number): Promise<RowResult[]> {
     const { signal } = this.#options;
-    const { outputs } = await this.#client.infer(this.#model.name, inputsOf(batch, this.#model), {
-      version: this.#model.version,
+    const { outputs, version } = await this.#client.infer(this.#model.name, inputsOf(batch, this.#model), {
+      version: this.#version,
       outputs: this.#outputs,
       bestEffort: true,
       signal,
       ...(Number.isFinite(leftMs) ? { deadlineMs: Math.max(1, leftMs) } : {}),
     });
     const parts = outputsOf(batch, outputs, this.#model);
-    return batch.map(({ row, id }, i) => ({ row, id, outputs: parts[i]! }));
+    // Other servers than slackline may not say it.
+    if (version !== "") this.#version ??= version;
+    return batch.map(({ row, id }, i) => ({ row, id, version: this.#version, outputs: parts[i]! }));
+  }
+
+  #notServed(error: SlacklineError): SlacklineError {
+    if (this.#version === undefined || this.#options.version !== undefined) return error;
+    const message = `version ${this.#version} of model '${this.#model.name}', which answered the rows before, is not served any more (${error.message}); --version N has another one answer those that are left`;
+    return new SlacklineError(error.code, message, { reason: VERSION_GONE, cause: error });
   }
 
   /** One after the other: where one brings a lane down, the others are not lost with it. */
@@ -95,17 +106,6 @@ export class Answerer {
     for (const row of batch) results.push(...(await this.answer([row])));
     return results;
   }
-}
-
-function passes({ code, reason, retryAfterMs }: SlacklineError): boolean {
-  if (code === "UNAVAILABLE") return true;
-  // Without hint or known cause it may be the message itself that is too large, today and tomorrow.
-  return code === "RESOURCE_EXHAUSTED" && (retryAfterMs !== undefined || PASSING.has(reason));
-}
-
-function pauseOf({ retryAfterMs }: SlacklineError, pauses: number): number {
-  const backoffMs = Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * 2 ** pauses);
-  return Math.max(retryAfterMs ?? 0, backoffMs * (0.5 + Math.random() / 2));
 }
 
 function failed({ row, id }: ReadRow, { code, reason, message }: SlacklineError): RowResult {

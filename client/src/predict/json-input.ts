@@ -4,7 +4,7 @@ import { open } from "node:fs/promises";
 import { addAbortSignal, type Readable } from "node:stream";
 import { invalidArgument, SlacklineError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
-import { tensorFromJson } from "./json-tensor.ts";
+import { shortened, shown, tensorFromJson } from "./json-tensor.ts";
 import { isBlank, jsonOf, type Line, linesOf } from "./lines.ts";
 import { inputsText, type PredictModel } from "./model.ts";
 import type { Earlier, Row, RowId, RowSource } from "./rows.ts";
@@ -17,9 +17,13 @@ export async function jsonInput(file: string, model: PredictModel): Promise<RowS
   if (file === "-") return new JsonLines("standard input", process.stdin, null, model);
   // Opened here, so that a missing file is an error before anything is written.
   const handle = await open(file, "r");
-  const { size } = await handle.stat();
+  const stats = await handle.stat();
+  if (stats.isDirectory()) {
+    await handle.close();
+    throw invalidArgument(`--input ${file} is a folder; expected a file of JSON lines`);
+  }
   const stream = createReadStream(file, { fd: handle, highWaterMark: READ_BYTES });
-  return new JsonLines(file, stream, size, model);
+  return new JsonLines(file, stream, stats.isFile() ? stats.size : null, model);
 }
 
 class JsonLines implements RowSource {
@@ -79,14 +83,13 @@ function rowOf(line: Line, row: number, model: PredictModel): Row {
   let id: RowId | undefined;
   try {
     const value = jsonOf(line);
-    const { id: found, inputs } = members(value, model);
-    if (typeof found === "string" || typeof found === "number") id = found;
-    else if (found !== undefined)
-      throw invalidArgument(`"id" is ${JSON.stringify(found)}; expected a string or a number`);
-    return { row, id, inputs: tensorsOf(inputs, model) };
+    if (!isObject(value)) throw invalidArgument(`it is no object; expected ${formText(model)}`);
+    id = idOf(value.id);
+    return { row, id, inputs: tensorsOf(inputsOf(value, model), model) };
   } catch (error) {
-    if (!(error instanceof SlacklineError)) throw error;
-    return { row, id, error: { code: error.code, reason: "input", message: `line ${line.number}: ${error.message}` } };
+    // A line may ask for more than there is memory for, among other things; it fails alone all the same.
+    const code = error instanceof SlacklineError ? error.code : "INVALID_ARGUMENT";
+    return { row, id, error: { code, reason: "input", message: `line ${line.number}: ${(error as Error).message}` } };
   }
 }
 
@@ -94,14 +97,28 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function members(value: unknown, model: PredictModel): { readonly id?: unknown; readonly inputs: object } {
-  const form = `{"id": …, "inputs": {…}} with the inputs ${inputsText(model)}`;
-  if (!isObject(value)) throw invalidArgument(`it is no object; expected ${form}`);
+function formText(model: PredictModel): string {
+  return `{"id": …, "inputs": {…}} with the inputs ${inputsText(model)}`;
+}
+
+function idOf(id: unknown): RowId | undefined {
+  if (id === undefined || typeof id === "string") return id;
+  if (typeof id !== "number") throw invalidArgument(`"id" is ${shown(id)}; expected a string or a number`);
+  // A larger number was rounded when its line was parsed.
+  if (Math.abs(id) > Number.MAX_SAFE_INTEGER) {
+    throw invalidArgument(`"id" is a number beyond ±${Number.MAX_SAFE_INTEGER}; write it as a string`);
+  }
+  return id;
+}
+
+function inputsOf(value: Readonly<Record<string, unknown>>, model: PredictModel): object {
   const unknown = Object.keys(value).find((key) => !KEYS.has(key));
-  if (unknown !== undefined) throw invalidArgument(`it has an unknown member "${unknown}"; expected ${form}`);
-  const { id, inputs } = value;
-  if (!isObject(inputs)) throw invalidArgument(`it has no object "inputs"; expected ${form}`);
-  return { id, inputs };
+  if (unknown !== undefined) {
+    throw invalidArgument(`it has an unknown member "${shortened(unknown)}"; expected ${formText(model)}`);
+  }
+  const { inputs } = value;
+  if (!isObject(inputs)) throw invalidArgument(`it has no object "inputs"; expected ${formText(model)}`);
+  return inputs;
 }
 
 function tensorsOf(inputs: object, model: PredictModel): ReadonlyMap<string, Tensor> {
@@ -116,7 +133,7 @@ function tensorsOf(inputs: object, model: PredictModel): ReadonlyMap<string, Ten
     values.delete(name);
   }
   for (const name of values.keys()) {
-    throw invalidArgument(`there is no input '${name}'; model '${model.name}' takes ${inputsText(model)}`);
+    throw invalidArgument(`there is no input '${shortened(name)}'; model '${model.name}' takes ${inputsText(model)}`);
   }
   return tensors;
 }

@@ -1,38 +1,55 @@
-/** Results as JSON lines: `{"row": N, "id": …, "outputs": {…}}`, or `"error"` in place of `"outputs"`. */
+/** Results as JSON lines: `{"row": N, "id": …, "version": …, "outputs": {…}}`, or `"error"` in place of version and outputs. */
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
 import path from "node:path";
-import { SlacklineError } from "../errors.ts";
+import { invalidArgument, SlacklineError } from "../errors.ts";
 import { tensorToJson } from "./json-tensor.ts";
-import { jsonOf, type Line, linesOf } from "./lines.ts";
-import { type Earlier, type Existing, NOTHING_BEFORE, type RowId, type RowResult, type RowSink } from "./rows.ts";
+import { jsonOf, LINE_BYTES_MAX, type Line, linesOf } from "./lines.ts";
+import type { PredictModel } from "./model.ts";
+import {
+  type Earlier,
+  type Existing,
+  type FailedRow,
+  NOTHING_BEFORE,
+  type RowId,
+  type RowResult,
+  type RowSink,
+} from "./rows.ts";
 
-function resultLine(result: RowResult): string {
-  const { row, id } = result;
-  const what =
-    "error" in result
-      ? { error: result.error }
-      : {
-          outputs: Object.fromEntries(Object.entries(result.outputs).map(([name, of]) => [name, tensorToJson(of)])),
-        };
-  return `${JSON.stringify({ row, id, ...what })}\n`;
-}
+/** Characters that are gathered for a write: all lines of a request can be more than a string holds. */
+const WRITE_CHARACTERS = 2 ** 20;
 
 /** A file's results, or standard output's for `-`; throws where what is there may not be touched or is no output of this kind. */
-export async function jsonOutput(file: string, existing: Existing): Promise<RowSink> {
+export async function jsonOutput(file: string, model: PredictModel, existing: Existing): Promise<RowSink> {
   if (file === "-") return new StandardOutput();
+  const isFolder = await stat(file).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (isFolder) {
+    throw invalidArgument(
+      `--output ${file} is a folder: name a file for JSON lines, or end it with a slash for the arrays of NumPy inputs`,
+    );
+  }
   await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+  const wanted = namesText(model.outputs.map(({ name }) => name));
   let next = 0;
-  const { handle, before } = await openLines(file, existing, (row) => {
+  const { handle, before } = await openLines(file, existing, ({ row, outputs }) => {
     if (row !== next) throw noResult(file, next + 1);
     next++;
-    return true;
+    if (outputs === null || namesText(outputs) === wanted) return true;
+    const message = `line ${next} of ${file} has the outputs ${namesText(outputs)}, but ${wanted} are to be written: choose the same with --outputs`;
+    throw new SlacklineError("FAILED_PRECONDITION", message);
   });
   return new JsonFile(handle, before);
 }
 
-/** Whether the line of this row is kept, and those after it looked at. */
-type Keep = (row: number) => boolean;
+function namesText(names: readonly string[]): string {
+  return names.toSorted().join(", ");
+}
+
+/** Whether a line is kept, and those after it looked at. */
+type Keep = (written: WrittenResult) => boolean;
 
 /**
  * Opens a file of result lines. One that is resumed is cut off after its last complete line that is kept.
@@ -68,18 +85,20 @@ export function alreadyExists(what: string): SlacklineError {
 }
 
 /** What a file has of complete lines that are kept, and where they end, in bytes. */
-export async function readResults(
-  file: string,
-  keep: Keep,
-): Promise<{ readonly before: Earlier; readonly end: number }> {
+async function readResults(file: string, keep: Keep): Promise<{ readonly before: Earlier; readonly end: number }> {
   let before = NOTHING_BEFORE;
   let end = 0;
   for await (const lines of linesOf(createReadStream(file, { highWaterMark: 2 ** 20 }))) {
     for (const line of lines) {
       if (!line.ended) break;
-      const { row, id, failed } = resultOf(line, file);
-      if (!keep(row)) return { before, end };
-      before = { rows: before.rows + 1, failed: before.failed + (failed ? 1 : 0), lastId: id };
+      const written = resultOf(line, file);
+      if (!keep(written)) return { before, end };
+      before = {
+        rows: before.rows + 1,
+        failed: before.failed + (written.outputs === null ? 1 : 0),
+        lastId: written.id,
+        version: written.version ?? before.version,
+      };
       end = line.end;
     }
   }
@@ -89,13 +108,20 @@ export async function readResults(
 interface WrittenResult {
   readonly row: number;
   readonly id: RowId | undefined;
-  readonly failed: boolean;
+  readonly version: string | undefined;
+  /** Names; null where the row failed. */
+  readonly outputs: readonly string[] | null;
 }
 
 function resultOf(line: Line, file: string): WrittenResult {
-  const { row, id, outputs, error } = (parsed(line) ?? {}) as Readonly<Record<string, unknown>>;
+  const { row, id, version, outputs, error } = (parsed(line) ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof row !== "number" || (outputs === undefined) === (error === undefined)) throw noResult(file, line.number);
-  return { row, id: id as RowId | undefined, failed: error !== undefined };
+  return {
+    row,
+    id: id as RowId | undefined,
+    version: version as string | undefined,
+    outputs: error === undefined ? Object.keys(outputs as object) : null,
+  };
 }
 
 function parsed(line: Line): unknown {
@@ -111,18 +137,52 @@ function noResult(file: string, lineNumber: number): SlacklineError {
   return new SlacklineError("FAILED_PRECONDITION", message);
 }
 
-/** Appends results to an open file; resolves with how many of them are failures. */
-export async function appendResults(handle: FileHandle, results: readonly RowResult[]): Promise<number> {
-  await handle.appendFile(results.map(resultLine).join(""));
-  return countFailed(results);
+/** Writes results as lines, some at a time; resolves with how many of them are failures. */
+export async function writeLines(
+  results: readonly RowResult[],
+  write: (text: string) => Promise<void>,
+): Promise<number> {
+  let failed = 0;
+  let text = "";
+  for (const result of results) {
+    const line = answerLine(result);
+    if (line === null) failed++;
+    text += line ?? failureLine("error" in result ? result : tooLong(result));
+    if (text.length < WRITE_CHARACTERS) continue;
+    await write(text);
+    text = "";
+  }
+  if (text !== "") await write(text);
+  return failed;
 }
 
-function countFailed(results: readonly RowResult[]): number {
-  return results.filter((result) => "error" in result).length;
+/** null where the row failed, or its line would be longer than any that is read again. */
+function answerLine(result: RowResult): string | null {
+  if ("error" in result) return null;
+  const { row, id, version } = result;
+  try {
+    const outputs = Object.fromEntries(Object.entries(result.outputs).map(([name, of]) => [name, tensorToJson(of)]));
+    const line = `${JSON.stringify({ row, id, version, outputs })}\n`;
+    return Buffer.byteLength(line) <= LINE_BYTES_MAX ? line : null;
+  } catch (error) {
+    // No string can be as long as that.
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+}
+
+function failureLine({ row, id, error }: FailedRow): string {
+  return `${JSON.stringify({ row, id, error })}\n`;
+}
+
+function tooLong({ row, id }: RowResult): FailedRow {
+  const message = `the outputs are more than the ${LINE_BYTES_MAX} bytes that a line may have: choose fewer with --outputs`;
+  return { row, id, error: { code: "RESOURCE_EXHAUSTED", reason: "line_bytes", message } };
 }
 
 class JsonFile implements RowSink {
   readonly before: Earlier;
+  readonly lacking = null;
   readonly #handle: FileHandle;
 
   constructor(handle: FileHandle, before: Earlier) {
@@ -131,7 +191,7 @@ class JsonFile implements RowSink {
   }
 
   write(results: readonly RowResult[]): Promise<number> {
-    return appendResults(this.#handle, results);
+    return writeLines(results, (text) => this.#handle.appendFile(text));
   }
 
   close(): Promise<void> {
@@ -141,6 +201,7 @@ class JsonFile implements RowSink {
 
 class StandardOutput implements RowSink {
   readonly before: Earlier = NOTHING_BEFORE;
+  readonly lacking = null;
 
   constructor() {
     // A write's callback tells of it too; without a listener the process would end.
@@ -148,12 +209,16 @@ class StandardOutput implements RowSink {
   }
 
   write(results: readonly RowResult[]): Promise<number> {
-    return new Promise((resolve, reject) => {
-      process.stdout.write(results.map(resultLine).join(""), (error) => {
-        if (error) reject(error);
-        else resolve(countFailed(results));
-      });
-    });
+    return writeLines(
+      results,
+      (text) =>
+        new Promise((resolve, reject) => {
+          process.stdout.write(text, (error) => {
+            if (error) reject(error);
+            else resolve();
+          });
+        }),
+    );
   }
 
   async close(): Promise<void> {

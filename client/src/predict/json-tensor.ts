@@ -7,8 +7,15 @@ import { ELEMENT_FORMATS, type Element } from "./elements.ts";
 
 const SHOWN_CHARACTERS_MAX = 40;
 
-function shown(value: unknown): string {
-  const text = JSON.stringify(value);
+/** A value of JSON for messages: short, and never what arrays and objects hold, which may be nested as deep as a line allows. */
+export function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(shortened(value));
+  if (typeof value !== "object" || value === null) return String(value);
+  return Array.isArray(value) ? "an array" : "an object";
+}
+
+/** Text of any length for messages. */
+export function shortened(text: string): string {
   return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}…` : text;
 }
 
@@ -23,7 +30,7 @@ function shapeOf(value: unknown, { name, shape }: TensorMetadata): number[] {
     }
     if (!Array.isArray(at)) {
       throw invalidArgument(
-        `input '${name}' is ${depth} arrays deep; expected ${shape.length}, of shape [${shape}]${shape.includes(-1) ? " (-1: any)" : ""}`,
+        `input '${name}'${"[0]".repeat(depth)} is ${shown(at)}; expected ${shape.length} arrays in one another, of shape [${shape}]${shape.includes(-1) ? " (-1: any)" : ""}`,
       );
     }
     if (declared >= 0 && at.length !== declared) {

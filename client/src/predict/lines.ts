@@ -13,7 +13,8 @@ export interface Line {
 }
 
 const NEWLINE = 0x0a;
-const LINE_BYTES_MAX = 256 * 2 ** 20;
+/** A line that is longer is no line of data. */
+export const LINE_BYTES_MAX: number = 256 * 2 ** 20;
 
 /** Lines by the pieces in which they come; throws INVALID_ARGUMENT for one that no line of data can be. */
 export async function* linesOf(pieces: AsyncIterable<Buffer>): AsyncGenerator<readonly Line[]> {

@@ -1,11 +1,12 @@
 /** What has to be known of the model that predicts. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { invalidArgument, SlacklineError } from "../errors.ts";
 import type { TensorMetadata } from "../server-info.ts";
+import { passes, pauseMsOf } from "./passing.ts";
 
 export interface PredictModel {
   readonly name: string;
-  readonly version: string | undefined;
   /** Shapes are an item's: without the batch dimension where there is one. */
   readonly inputs: readonly TensorMetadata[];
   /** Those that are wanted. */
@@ -19,11 +20,26 @@ export interface ModelQuery {
   readonly version: string | undefined;
   /** Names; null for all. */
   readonly outputs: readonly string[] | null;
+  /** How long to wait for the server, and for a model that is being loaded, in milliseconds. */
   readonly timeoutMs: number;
 }
 
 /** Asks the server; throws SlacklineError where it can't be reached or has no such model or outputs. */
 export async function describeModel(client: SlacklineClient, query: ModelQuery): Promise<PredictModel> {
+  const endMs = performance.now() + query.timeoutMs;
+  for (let pauses = 0; ; pauses++) {
+    try {
+      return await describe(client, { ...query, timeoutMs: Math.max(1, Math.ceil(endMs - performance.now())) });
+    } catch (error) {
+      if (!(error instanceof SlacklineError) || !passes(error)) throw error;
+      const pauseMs = pauseMsOf(error, pauses);
+      if (performance.now() + pauseMs >= endMs) throw error;
+      await sleep(pauseMs);
+    }
+  }
+}
+
+async function describe(client: SlacklineClient, query: ModelQuery): Promise<PredictModel> {
   const { name, version, timeoutMs } = query;
   const metadata = await client.modelMetadata(name, { version, timeoutMs });
   const maxBatchSize = await maxBatchSizeOf(client, query);
@@ -39,7 +55,6 @@ export async function describeModel(client: SlacklineClient, query: ModelQuery):
   });
   return {
     name,
-    version,
     inputs: metadata.inputs.map(item),
     outputs: (outputs ?? metadata.outputs).map(item),
     maxBatchSize,

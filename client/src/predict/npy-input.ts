@@ -1,14 +1,16 @@
 /** Rows from .npy files, one for each input of the model: a row is an entry along the first axis. */
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { ARRAY_CLASSES, elementCount, type NumericDatatype } from "../datatypes.ts";
 import { invalidArgument } from "../errors.ts";
 import type { TensorMetadata } from "../server-info.ts";
 import type { Tensor } from "../tensor.ts";
 import { inputsText, type PredictModel } from "./model.ts";
-import { descrOf, type NpyHeader, readNpyHeader } from "./npy.ts";
+import { descrOf, fits, type NpyHeader, readNpyHeader } from "./npy.ts";
 import type { Earlier, ReadRow, RowSource } from "./rows.ts";
 
 const READ_BYTES = 2 ** 20;
+
+type NumericArrayClass = (typeof ARRAY_CLASSES)[NumericDatatype];
 
 /** Opens the files, by input name, and checks what they hold; throws INVALID_ARGUMENT. */
 export async function npyInput(files: ReadonlyMap<string, string>, model: PredictModel): Promise<RowSource> {
@@ -80,13 +82,6 @@ class NpyRows implements RowSource {
   }
 }
 
-/** How elements are taken from a file's bytes. */
-interface Decoder {
-  readonly elementBytes: number;
-  /** @param offset in bytes; a multiple of the element's */
-  decode(bytes: Buffer<ArrayBuffer>, offset: number, count: number): Tensor["data"];
-}
-
 class NpyArray {
   readonly file: string;
   readonly name: string;
@@ -95,7 +90,7 @@ class NpyArray {
   readonly #handle: FileHandle;
   readonly #input: TensorMetadata;
   readonly #header: NpyHeader;
-  readonly #decoder: Decoder;
+  readonly #ArrayClass: NumericArrayClass;
 
   private constructor(file: string, handle: FileHandle, input: TensorMetadata, header: NpyHeader) {
     const [rows, ...itemShape] = header.shape;
@@ -111,11 +106,13 @@ class NpyArray {
     this.#handle = handle;
     this.#input = { ...input, shape: itemShape };
     this.#header = header;
-    this.#decoder = decoderOf(file, header.descr, input);
-    this.rowBytes = elementCount(itemShape) * this.#decoder.elementBytes;
+    this.#ArrayClass = arrayClassOf(file, header.descr, input);
+    this.rowBytes = elementCount(itemShape) * this.#ArrayClass.BYTES_PER_ELEMENT;
   }
 
   static async open(file: string, input: TensorMetadata): Promise<NpyArray> {
+    // Opening a pipe would wait for one who writes.
+    if (!(await stat(file)).isFile()) throw invalidArgument(`${file} is no regular file; expected a .npy file`);
     const handle = await open(file, "r");
     try {
       const array = new NpyArray(file, handle, input, await readNpyHeader(handle, file));
@@ -143,7 +140,7 @@ class NpyArray {
     const { datatype, shape } = this.#input;
     const elements = elementCount(shape);
     return Array.from({ length: count }, (_, i) => {
-      const data = this.#decoder.decode(bytes, i * rowBytes, elements);
+      const data = new this.#ArrayClass(bytes.buffer, bytes.byteOffset + i * rowBytes, elements);
       return { datatype, shape, data } as unknown as Tensor;
     });
   }
@@ -153,58 +150,15 @@ class NpyArray {
   }
 }
 
-function fits(shape: readonly number[], declared: readonly number[]): boolean {
-  return shape.length === declared.length && declared.every((dim, i) => dim < 0 || dim === shape[i]);
-}
-
-function decoderOf(file: string, descr: string, { name, datatype }: TensorMetadata): Decoder {
-  if (datatype === "BYTES") {
-    const text = /^(?:\|S|<U)(\d+)$/.exec(descr);
-    if (text !== null) return descr.startsWith("|S") ? byteStrings(Number(text[1])) : unicodeStrings(Number(text[1]));
-    throw invalidArgument(`${file} has elements of type '${descr}'; input '${name}' (BYTES) takes '|S…' or '<U…'`);
-  }
+function arrayClassOf(file: string, descr: string, { name, datatype }: TensorMetadata): NumericArrayClass {
   const expected = descrOf(datatype);
-  if (expected === null) throw invalidArgument(`NumPy has no ${datatype}, which input '${name}' takes; use JSON lines`);
+  if (datatype === "BYTES" || expected === null) {
+    throw invalidArgument(`input '${name}' is ${datatype}, which .npy files can't hold: use JSON lines`);
+  }
   if (descr !== expected) {
     throw invalidArgument(
       `${file} has elements of type '${descr}'; input '${name}' (${datatype}) takes '${expected}': save a.astype('${expected}')`,
     );
   }
-  return numbers(datatype);
-}
-
-function numbers(datatype: NumericDatatype): Decoder {
-  const ArrayClass = ARRAY_CLASSES[datatype];
-  return {
-    elementBytes: ArrayClass.BYTES_PER_ELEMENT,
-    decode: (bytes, offset, count) => new ArrayClass(bytes.buffer, bytes.byteOffset + offset, count),
-  };
-}
-
-/** Byte strings of one size. */
-function byteStrings(bytes: number): Decoder {
-  return strings(bytes, 1, (own) => own);
-}
-
-/** Strings of one number of UTF-32 characters; sent as UTF-8. */
-function unicodeStrings(characters: number): Decoder {
-  return strings(characters * 4, 4, (own) => {
-    let text = "";
-    for (let at = 0; at < own.length; at += 4) text += String.fromCodePoint(own.readUInt32LE(at));
-    return Buffer.from(text, "utf8");
-  });
-}
-
-/** Strings are filled up to one size with zeros, which can't be told from those at a string's end. */
-function strings(elementBytes: number, characterBytes: number, read: (own: Buffer) => Uint8Array): Decoder {
-  return {
-    elementBytes,
-    decode: (bytes, offset, count) =>
-      Array.from({ length: count }, (_, i) => {
-        const own = bytes.subarray(offset + i * elementBytes, offset + (i + 1) * elementBytes);
-        let end = own.length;
-        while (end > 0 && own.subarray(end - characterBytes, end).every((byte) => byte === 0)) end -= characterBytes;
-        return read(own.subarray(0, end));
-      }),
-  };
+  return ARRAY_CLASSES[datatype];
 }

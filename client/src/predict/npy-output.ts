@@ -7,16 +7,22 @@ import { type FileHandle, mkdir, open, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { ARRAY_CLASSES, elementCount, type NumericDatatype } from "../datatypes.ts";
 import { invalidArgument, SlacklineError } from "../errors.ts";
-import { alreadyExists, appendResults, openLines, readResults } from "./json-output.ts";
+import type { TensorMetadata } from "../server-info.ts";
+import { alreadyExists, openLines, writeLines } from "./json-output.ts";
 import type { PredictModel } from "./model.ts";
-import { descrOf, npyHeader, readNpyHeader } from "./npy.ts";
+import { descrOf, fits, npyHeader, readNpyHeader } from "./npy.ts";
 import type { Earlier, Existing, RowResult, RowSink } from "./rows.ts";
 
 const ERRORS_FILE = "errors.jsonl";
 
 /** The file in which an output's rows are. */
-export function npyFileOf(folder: string, output: string): string {
+function npyFileOf(folder: string, output: string): string {
   return path.join(folder, `${encodeURIComponent(output)}.npy`);
+}
+
+/** The files of all outputs, and that of errors. */
+export function filesOf(folder: string, model: PredictModel): string[] {
+  return [...model.outputs.map(({ name }) => npyFileOf(folder, name)), path.join(folder, ERRORS_FILE)];
 }
 
 /** @param total rows of the input */
@@ -26,56 +32,40 @@ export async function npyOutput(
   total: number,
   existing: Existing,
 ): Promise<RowSink> {
-  const columns = model.outputs.map(({ name, datatype }) => {
-    const descr = descrOf(datatype);
-    if (datatype === "BYTES" || descr === null) {
-      throw invalidArgument(
-        `output '${name}' is ${datatype}, which .npy files can't hold: write JSON lines, or leave it out with --outputs`,
-      );
-    }
-    return new Column(npyFileOf(folder, name), name, datatype, descr, total);
-  });
+  const columns = model.outputs.map((output) => new Column(npyFileOf(folder, output.name), output, total));
   await mkdir(folder, { recursive: true });
-  const errorsFile = path.join(folder, ERRORS_FILE);
+  if (existing === "refuse") {
+    for (const file of filesOf(folder, model)) if (existsSync(file)) throw alreadyExists(file);
+  }
   try {
-    const rows = await begin(columns, errorsFile, existing);
-    const { handle, before } = await openLines(errorsFile, existing, (row) => row < rows);
-    return new NpyFolder(columns, handle, { rows, failed: before.failed, lastId: undefined });
+    const rows = existing === "resume" ? await resumedRows(columns) : 0;
+    const { handle, before } = await openLines(path.join(folder, ERRORS_FILE), existing, ({ row }) => row < rows);
+    const sink = new NpyFolder(columns, handle, { ...before, rows, lastId: undefined });
+    for (const column of columns) {
+      if (existing === "overwrite") await rm(column.file, { force: true });
+      if (!column.isOpen && !column.declaredShape.includes(-1)) await column.create(column.declaredShape);
+    }
+    return sink;
   } catch (error) {
     for (const column of columns) await column.close();
     throw error;
   }
 }
 
-/** Does what is to be done with files that are there; resolves with the rows that are complete in them. */
-async function begin(columns: readonly Column[], errorsFile: string, existing: Existing): Promise<number> {
-  switch (existing) {
-    case "refuse":
-      for (const { file } of columns) if (existsSync(file)) throw alreadyExists(file);
-      return 0;
-    case "overwrite":
-      for (const { file } of columns) await rm(file, { force: true });
-      return 0;
-    case "resume":
-      return resumedRows(columns, errorsFile);
-  }
-}
-
 /** Opens the files of an earlier run, and cuts them off where the shortest ends; resolves with the rows of each. */
-async function resumedRows(columns: readonly Column[], errorsFile: string): Promise<number> {
-  const complete: number[] = [];
+async function resumedRows(columns: readonly Column[]): Promise<number> {
+  let rows: number | null = null;
   for (const column of columns) {
-    const rows = await column.open();
-    if (rows === null) {
-      // Before the first answer told the outputs' shapes, there were errors only.
-      for (const any of columns) await any.close();
-      let next = 0;
-      return existsSync(errorsFile) ? (await readResults(errorsFile, (row) => row === next++)).before.rows : 0;
-    }
-    complete.push(rows);
+    const complete = await column.open();
+    if (complete !== null) rows = Math.min(rows ?? complete, complete);
   }
-  const rows = Math.min(...complete);
-  for (const column of columns) await column.truncate(rows);
+  if (rows === null) return 0;
+  const missing = columns.find(({ isOpen }) => !isOpen);
+  if (missing !== undefined && rows > 0) {
+    const message = `${missing.file} is missing, but ${rows} rows of other outputs are there: choose those with --outputs, or begin anew with --force`;
+    throw new SlacklineError("FAILED_PRECONDITION", message);
+  }
+  for (const column of columns) if (column.isOpen) await column.truncate(rows);
   return rows;
 }
 
@@ -83,18 +73,31 @@ async function resumedRows(columns: readonly Column[], errorsFile: string): Prom
 class Column {
   readonly file: string;
   readonly name: string;
+  /** Of a row, -1 where it varies. */
+  readonly declaredShape: readonly number[];
   readonly #datatype: NumericDatatype;
   readonly #descr: string;
   readonly #total: number;
   #open: { readonly handle: FileHandle; readonly itemShape: readonly number[]; readonly dataOffset: number } | null =
     null;
 
-  constructor(file: string, name: string, datatype: NumericDatatype, descr: string, total: number) {
+  constructor(file: string, { name, datatype, shape }: TensorMetadata, total: number) {
+    const descr = descrOf(datatype);
+    if (datatype === "BYTES" || descr === null) {
+      throw invalidArgument(
+        `output '${name}' is ${datatype}, which .npy files can't hold: write JSON lines, or leave it out with --outputs`,
+      );
+    }
     this.file = file;
     this.name = name;
+    this.declaredShape = shape;
     this.#datatype = datatype;
     this.#descr = descr;
     this.#total = total;
+  }
+
+  get isOpen(): boolean {
+    return this.#open !== null;
   }
 
   /** Shape of a row; null until it is known. */
@@ -114,8 +117,9 @@ class Column {
     this.#open = { handle, itemShape: [], dataOffset: 0 };
     const { descr, shape, dataOffset } = await readNpyHeader(handle, this.file);
     const [total, ...itemShape] = shape;
-    if (descr !== this.#descr || total !== this.#total) {
-      const message = `${this.file} holds '${descr}' of shape (${shape.join(", ")}); expected '${this.#descr}' and ${this.#total} rows: that is another run's output (--force overwrites it)`;
+    if (descr !== this.#descr || total !== this.#total || !fits(itemShape, this.declaredShape)) {
+      const expected = [this.#total, ...this.declaredShape].join(", ");
+      const message = `${this.file} holds '${descr}' of shape (${shape.join(", ")}); expected '${this.#descr}' of shape (${expected}): that is another run's output (--force overwrites it)`;
       throw new SlacklineError("FAILED_PRECONDITION", message);
     }
     this.#open = { handle, itemShape, dataOffset };
@@ -176,21 +180,26 @@ class NpyFolder implements RowSink {
     this.before = before;
   }
 
+  get lacking(): string | null {
+    const columns = this.#columns.filter(({ isOpen }) => !isOpen);
+    if (columns.length === 0) return null;
+    const shapes = columns.map(({ file, declaredShape }) => `${file} (declared [${declaredShape}])`).join(", ");
+    return `not written, since only an answer tells the shape, and there was none: ${shapes}`;
+  }
+
   async write(results: readonly RowResult[]): Promise<number> {
     const first = results.find((result) => "outputs" in result);
     if (first !== undefined) {
       for (const column of this.#columns) {
-        if (column.itemShape === null) await column.create(first.outputs[column.name]!.shape);
+        if (!column.isOpen) await column.create(first.outputs[column.name]!.shape);
       }
     }
     const fitting = results.map((result) => this.#fitting(result));
     // Errors first: rows that are in the arrays are complete.
-    const failed = await appendResults(
-      this.#errors,
-      fitting.filter((result) => "error" in result),
-    );
-    for (const column of this.#columns) if (column.itemShape !== null) await column.write(fitting);
-    return failed;
+    const failed = fitting.filter((result) => "error" in result);
+    await writeLines(failed, (text) => this.#errors.appendFile(text));
+    for (const column of this.#columns) if (column.isOpen) await column.write(fitting);
+    return failed.length;
   }
 
   async close(): Promise<void> {
@@ -204,7 +213,7 @@ class NpyFolder implements RowSink {
     for (const { name, itemShape } of this.#columns) {
       const { shape } = result.outputs[name]!;
       if (String(shape) === String(itemShape)) continue;
-      const message = `output '${name}' has the shape [${shape}], but [${itemShape}] in the first row that was answered: one array can't hold both (JSON lines can)`;
+      const message = `output '${name}' has the shape [${shape}]; expected [${itemShape}], as all rows of its array have (JSON lines can hold others)`;
       return {
         row: result.row,
         id: result.id,

@@ -7,7 +7,7 @@ import type { Datatype } from "../datatypes.ts";
 import { invalidArgument } from "../errors.ts";
 
 export interface NpyHeader {
-  /** NumPy's name of the element type: `<f4`, `|S12` … */
+  /** NumPy's name of the element type: `<f4`, `|b1` … */
   readonly descr: string;
   readonly shape: readonly number[];
   /** Where the elements begin, in bytes. */
@@ -84,6 +84,11 @@ function parse(text: string, name: string): Omit<NpyHeader, "dataOffset"> {
     );
   }
   return { descr, shape: dims };
+}
+
+/** Whether an item of this shape is what is declared, where -1 is any. */
+export function fits(shape: readonly number[], declared: readonly number[]): boolean {
+  return shape.length === declared.length && declared.every((dim, i) => dim < 0 || dim === shape[i]);
 }
 
 /** A header of version 1.0, padded so that the elements are aligned. */

@@ -3,41 +3,27 @@ import { ARRAY_CLASSES, type Datatype } from "../datatypes.ts";
 import { SlacklineError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import type { PredictModel } from "./model.ts";
-import type { FailedRow, ReadRow, Row } from "./rows.ts";
+import type { ReadRow, Row } from "./rows.ts";
 
 /** Neighbours of equal shapes. */
 export type Batch = readonly ReadRow[];
 
-/** Splits rows, in their order, into what shares a request and what has failed already. */
-export function* batchesOf(rows: readonly Row[], itemsMax: number): Generator<Batch | FailedRow> {
-  let batch: ReadRow[] = [];
-  let shapes = "";
-  for (const row of rows) {
-    if ("error" in row) {
-      if (batch.length > 0) yield batch;
-      batch = [];
-      yield row;
-      continue;
-    }
-    const own = [...row.inputs.values()].map(({ shape }) => shape.join()).join(";");
-    if (batch.length > 0 && (batch.length >= itemsMax || own !== shapes)) {
-      yield batch;
-      batch = [];
-    }
-    batch.push(row);
-    shapes = own;
-  }
-  if (batch.length > 0) yield batch;
+/** Neighbours of one kind share a request, or have failed already. */
+export function kindOf(row: Row): string {
+  return "error" in row ? "failed" : [...row.inputs.values()].map(({ shape }) => shape.join()).join(";");
 }
 
-/** Bytes of the rows' tensors. */
-export function bytesOf(batch: Batch): number {
+/** Whether rows of one kind are a request's. */
+export function isBatch(rows: readonly Row[]): rows is Batch {
+  return rows.every((row) => "inputs" in row);
+}
+
+/** Bytes of the tensors' elements. */
+export function bytesOf(tensors: Iterable<Tensor>): number {
   let bytes = 0;
-  for (const { inputs } of batch) {
-    for (const { data } of inputs.values()) {
-      if ("byteLength" in data) bytes += data.byteLength;
-      else for (const element of data) bytes += element.byteLength;
-    }
+  for (const { data } of tensors) {
+    if ("byteLength" in data) bytes += data.byteLength;
+    else for (const element of data) bytes += element.byteLength;
   }
   return bytes;
 }
@@ -66,16 +52,23 @@ function joined(datatype: Datatype, tensors: readonly Tensor[], first: Tensor["d
   return all;
 }
 
-/** Each row's part of an answer; throws INTERNAL where an output is missing or has no entry for each row. */
+/**
+ * Each row's part of an answer; throws INTERNAL where an output is missing or has no entry for each row, FAILED_PRECONDITION where it is of
+ * another type than the model declared.
+ */
 export function outputsOf(
   batch: Batch,
   outputs: Readonly<Record<string, Tensor>>,
   model: PredictModel,
 ): Record<string, Tensor>[] {
   const parts = batch.map((): [string, Tensor][] => []);
-  for (const { name } of model.outputs) {
+  for (const { name, datatype } of model.outputs) {
     const output = Object.hasOwn(outputs, name) ? outputs[name] : undefined;
     if (output === undefined) throw malformed(`model '${model.name}' gave no output '${name}'`);
+    if (output.datatype !== datatype) {
+      const message = `output '${name}' of model '${model.name}' is ${output.datatype}; expected ${datatype}, as the model declared it when the run began`;
+      throw new SlacklineError("FAILED_PRECONDITION", message, { reason: "output_type" });
+    }
     if (model.maxBatchSize === null) {
       parts[0]!.push([name, output]);
       continue;

@@ -31,6 +31,8 @@ export interface FailedRow extends Numbered {
 export type Row = ReadRow | FailedRow;
 
 export interface AnsweredRow extends Numbered {
+  /** Of the model; undefined where the server does not say it. */
+  readonly version: string | undefined;
   readonly outputs: Readonly<Record<string, Tensor>>;
 }
 
@@ -56,18 +58,22 @@ export interface Earlier {
   readonly failed: number;
   /** The last row's, undefined where it has none or that was not kept. */
   readonly lastId: RowId | undefined;
+  /** The version of the model that answered last, undefined where there is none or that was not kept. */
+  readonly version: string | undefined;
 }
 
 /** Takes results in the order of rows. */
 export interface RowSink {
   /** What was there before; all zero unless it is resumed. */
   readonly before: Earlier;
+  /** What the output lacks although every row was written, for people; null for nothing. */
+  readonly lacking: string | null;
   /** Resolves once there is room for more, with how many of the rows are written as failed. */
   write(results: readonly RowResult[]): Promise<number>;
   close(): Promise<void>;
 }
 
-export const NOTHING_BEFORE: Earlier = { rows: 0, failed: 0, lastId: undefined };
+export const NOTHING_BEFORE: Earlier = { rows: 0, failed: 0, lastId: undefined, version: undefined };
 
 /** What becomes of output that is there already. */
 export type Existing = "refuse" | "overwrite" | "resume";

@@ -12,6 +12,7 @@ export class Tally {
   readonly #startMs = performance.now();
   #written = 0;
   #told = 0;
+  #version: string | undefined;
   #failed: number;
   #waiting: SlacklineError | null = null;
 
@@ -25,6 +26,11 @@ export class Tally {
   /** Rows that this run has written. */
   get written(): number {
     return this.#written;
+  }
+
+  /** The version of the model that answers; undefined as long as that is not known. */
+  get version(): string | undefined {
+    return this.#version;
   }
 
   /** Those of earlier runs included. */
@@ -43,7 +49,11 @@ export class Tally {
     this.#failed += failed;
     const lines: string[] = [];
     for (const result of results) {
-      if (!("error" in result) || this.#told >= FAILURES_TOLD_MAX) continue;
+      if (!("error" in result)) {
+        this.#version = result.version;
+        continue;
+      }
+      if (this.#told >= FAILURES_TOLD_MAX) continue;
       lines.push(`row ${result.row} failed: ${result.error.code}: ${result.error.message}`);
       if (++this.#told === FAILURES_TOLD_MAX) lines.push("further rows that fail are in the output only");
     }
@@ -55,13 +65,17 @@ export class Tally {
     const of = total === null ? "" : ` of ${count(total)}`;
     const share = readShare === null ? "" : ` (${Math.floor(readShare * 100)} % read)`;
     const waiting = this.#waiting === null ? "" : `; waiting: ${this.#waiting.message.replaceAll(/\s+/g, " ").trim()}`;
-    return `${this.#model}: ${count(this.#rows)}${of} rows${share}, ${this.#perSecond()} a second${this.#failures()}${waiting}`;
+    return `${this.#name}: ${count(this.#rows)}${of} rows${share}, ${this.#perSecond()} a second${this.#failures()}${waiting}`;
   }
 
   end(): string {
     const before = this.#before === 0 ? "" : ` (${count(this.#before)} of them before)`;
     const seconds = this.#seconds.toFixed(1);
-    return `${this.#model}: ${rowsText(this.#rows)}${before}${this.#failures()} in ${seconds} s, ${this.#perSecond()} a second`;
+    return `${this.#name}: ${rowsText(this.#rows)}${before}${this.#failures()} in ${seconds} s, ${this.#perSecond()} a second`;
+  }
+
+  get #name(): string {
+    return this.#version === undefined ? this.#model : `${this.#model} version ${this.#version}`;
   }
 
   get #rows(): number {

@@ -101,6 +101,8 @@ export class SharedMemory implements LeaseSource {
   }
 
   answered(request: WireRequest, response: WireResponse): void {
+    // A fallback's outputs tell nothing of the model that was asked for.
+    if (response.model !== request.model) return;
     this.#outputs.check(request, response);
     for (const name in response.outputs) {
       const { datatype, data } = response.outputs[name]!;
