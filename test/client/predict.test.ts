@@ -240,10 +240,12 @@ describe("predict with JSON lines", () => {
     );
     assert.equal(code, 0);
     // They travel on several streams: the order in which they arrive is anybody's.
-    assert.deepEqual(
-      daemon.arrivals.map(({ request }) => request.inputs[0]!.shape.join()).sort(),
-      ["1,0", "1,1", "1,2", "2,1"],
-    );
+    assert.deepEqual(daemon.arrivals.map(({ request }) => request.inputs[0]!.shape.join()).sort(), [
+      "1,0",
+      "1,1",
+      "1,2",
+      "2,1",
+    ]);
     assert.deepEqual(
       results().map(({ outputs }) => outputs!.x),
       rows,
