@@ -602,7 +602,7 @@ describe("predict and what goes wrong", () => {
     assert.equal(stopped.code, 1);
     assert.match(
       stopped.stderr,
-      /m version 1: 4 rows in .* then the run failed; once the cause is mended, the same command with --resume goes/,
+      /m version 1: 4 rows in .* then the run failed; with N a version that is served, .* --resume --version N goes/,
     );
     assert.match(
       stopped.stderr,

@@ -114,15 +114,11 @@ async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-/**
- * How to go on with what was written; empty for a stream. Only lines of JSON tell which version answered the rows before.
- *
- * @param goOnBy the version to go on with; undefined for the server's choice
- */
-function resumeHint({ output, existing, version }: PredictOptions, goOnBy: string | undefined): string {
+/** How to go on with what was written; empty for a stream. */
+function resumeHint({ output, existing }: PredictOptions, version: string | undefined): string {
   if (output.type === "lines" && output.file === "-") return "";
-  const same = output.type === "arrays" && version === undefined && goOnBy !== undefined ? ` --version ${goOnBy}` : "";
-  return `the same command with --resume${same}${existing === "overwrite" ? " in place of --force" : ""} goes on from there`;
+  const flags = `--resume${version === undefined ? "" : ` --version ${version}`}`;
+  return `the same command with ${flags}${existing === "overwrite" ? " in place of --force" : ""} goes on from there`;
 }
 
 async function predictRows(
@@ -137,8 +133,11 @@ async function predictRows(
   const ownTerminal = options.output.type === "arrays" || options.output.file !== "-" || !process.stdout.isTTY;
   const progress = new Progress(process.stderr, process.stderr.isTTY && ownTerminal, () => tally.now());
   const stop = new AbortController();
+  // Lines of JSON tell which version answered the rows before, arrays don't.
+  const sameVersion = (): string | undefined =>
+    options.output.type === "arrays" && options.version === undefined ? tally.version : undefined;
   const stopped = ({ message }: Stopped): string => {
-    const hint = resumeHint(options, tally.version);
+    const hint = resumeHint(options, sameVersion());
     return `${tally.end()}, then ${message}${hint === "" ? "" : `; ${hint}`}`;
   };
   let giveUp: NodeJS.Timeout | undefined;
@@ -181,8 +180,9 @@ async function predictRows(
     }
     if (tally.written > 0) {
       const gone = error instanceof SlacklineError && error.reason === VERSION_GONE;
-      const hint = resumeHint(options, gone ? undefined : tally.version);
-      progress.say(`${tally.end()}, then the run failed${hint === "" ? "" : `; once the cause is mended, ${hint}`}`);
+      const hint = gone ? resumeHint(options, "N") : resumeHint(options, sameVersion());
+      const when = gone ? "with N a version that is served" : "once the cause is mended";
+      progress.say(`${tally.end()}, then the run failed${hint === "" ? "" : `; ${when}, ${hint}`}`);
     }
     throw error;
   } finally {
