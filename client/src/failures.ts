@@ -8,6 +8,9 @@ import type { ParameterValue } from "./wire/request.ts";
 /** Causes of sheds that another daemon may not have: its queue and its device are its own. */
 const SHED_CODES = new Set(["RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNAVAILABLE"]);
 
+/** The daemon's cause of UNAVAILABLE where the request was executing when its device was lost: it may be what brought that about. */
+export const LANE_LOST = "lost";
+
 /** The error of a response on a stream. */
 export function fromStreamError(message: string, parameters: Readonly<Record<string, ParameterValue>>): Failure {
   const code = parameters[ERROR_PARAMETERS.code];

@@ -1,5 +1,6 @@
 /** Chooses a link for each request, keeps those that can't be sent yet, and decides what is sent again. */
 import { SlacklineError } from "./errors.ts";
+import { LANE_LOST } from "./failures.ts";
 import { type InferCall, nowMs } from "./infer-call.ts";
 import type { Failure, Link, LinkEvents, ReplaceableLink } from "./link.ts";
 import { URGENCIES, type Urgency } from "./urgency.ts";
@@ -13,9 +14,8 @@ const RESEND_MS_MAX = 1_000;
 const TAKEN_MS = 1_000;
 /** Attempts on other daemons after sheds. */
 const SHED_RETRIES_MAX = 3;
-/** The daemon's causes of UNAVAILABLE after which trying again makes sense although it gives no hint. */
+/** Like `LANE_LOST` a cause of UNAVAILABLE after which trying again makes sense although the daemon gives no hint. */
 const DRAINING = "draining";
-const LANE_LOST = "lost";
 
 export interface RouterSettings {
   readonly graceMs: number;

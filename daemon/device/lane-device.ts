@@ -277,9 +277,9 @@ export class LaneDevice implements Device {
     if (this.#lost) return;
     this.#lost = true;
     this.#watch?.cancel();
-    const following = this.#following?.batch;
-    if (this.#running !== null && "slot" in this.#running) this.#pool.release(this.#running.slot);
-    if (following !== undefined && "slot" in following) this.#pool.release(following.slot);
+    for (const batch of [this.#running, this.#following?.batch]) {
+      if (batch != null && "slot" in batch) this.#pool.release(batch.slot);
+    }
     this.#running = null;
     this.#following = null;
     this.#dropStaged();

@@ -96,21 +96,17 @@ async function unload(key: string): Promise<void> {
 }
 
 /** Takes the batch's turn before it yields, whatever becomes of it: the thread may have the next one already. */
-async function execute(
-  { model: key, shape, bucket, region, turn: number }: NumberedRun,
-  strings: Uint8Array,
-  transferred: ArrayBuffer | null,
-): Promise<Executed> {
-  const turn = token.batchTurn(number);
-  const model = models.get(key);
+async function execute(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<Executed> {
+  const turn = token.batchTurn(request.turn);
+  const model = models.get(request.model);
   let slot: ArrayBuffer;
   try {
-    if (model === undefined) throw new ExecutionError(`model "${key}" is not loaded here`, null);
-    slot = transferred ?? slotOf(region!);
+    if (model === undefined) throw new ExecutionError(`model "${request.model}" is not loaded here`, null);
+    slot = transferred ?? slotOf(request.region!);
   } catch (error) {
     return await turn(() => Promise.reject(error));
   }
-  return await model.execute(slot, shape, bucket, strings, turn);
+  return await model.execute(slot, request.shape, request.bucket, strings, turn);
 }
 
 async function run(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {

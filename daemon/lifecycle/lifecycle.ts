@@ -140,8 +140,7 @@ export class Lifecycle implements ModelCatalog {
     const split = this.#splits.get(name);
     if (split === undefined) return versions.at(-1);
     const one = (number: number): ServedModel | undefined => versions.find(({ version }) => version.version === number);
-    const main =
-      split.main((version) => one(version)?.isUp === true) ?? split.main((version) => one(version) !== undefined);
+    const main = split.main(upAmong(versions)) ?? split.main((version) => one(version) !== undefined);
     return main === null ? undefined : one(main);
   }
 
@@ -239,8 +238,11 @@ export class Lifecycle implements ModelCatalog {
         ? (entries.find((one) => one.state === "LOADING") ?? entries.at(-1))
         : (entries.find((one) => one.version === version) ?? entries.find((one) => one.version === ""));
     if (entry === undefined) return { type: "unknown" };
-    let reason = entry.reason === "" ? `it is ${entry.state.toLowerCase()}` : entry.reason;
-    if (entry.state === "READY") reason = "none of the versions that its traffic names is served";
+    const state =
+      entry.state === "READY"
+        ? "none of the versions that its traffic names is served"
+        : `it is ${entry.state.toLowerCase()}`;
+    const reason = entry.reason === "" ? state : entry.reason;
     return { type: "not-ready", reason, passing: entry.state === "LOADING", model: null };
   }
 

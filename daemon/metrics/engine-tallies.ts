@@ -190,8 +190,7 @@ export class EngineTallies implements EngineObserver {
     for (const request of execution.requests) {
       if (this.#cancelled.has(request)) continue;
       tally.lost++;
-      if (request.fallback === "ahead") tally.failUs += nowUs - request.arrivedUs;
-      else this.#notAnswered(tally, request, "lost", nowUs);
+      this.#notAnswered(tally, request, "lost", nowUs);
     }
   }
 
@@ -259,6 +258,8 @@ export class EngineTallies implements EngineObserver {
 
   #notAnswered(tally: ModelTally, request: AcceptedRequest, cause: "failed" | "lost", nowUs: number): void {
     tally.failUs += nowUs - request.arrivedUs;
+    // Whether one that was lost is missed is told by `fellBack`.
+    if (cause === "lost" && request.fallback === "ahead") return;
     if (this.#hasDeadline(request)) count(tally.misses, cause);
   }
 

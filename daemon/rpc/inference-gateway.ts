@@ -18,6 +18,7 @@ import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
 import type {
+  FallbackEnd,
   FallenBack,
   ModelCatalog,
   ModelLookup,
@@ -80,9 +81,10 @@ interface Taken {
 }
 
 /** Why the model that was asked for does not answer. */
-interface Refusal extends FallenBack {
+interface Refusal {
   readonly asked: ModelVersion;
   readonly error: RpcError;
+  readonly shed: FallenBack["shed"];
   /** Whether it is to answer all the same, late, where nobody else does. */
   readonly lateInstead: boolean;
 }
@@ -157,7 +159,7 @@ export class InferenceGateway {
       if (refusal !== null) throw refusal;
       pending = new PendingCall(request.id, this.#parts.inference, {
         ended: (held) => this.#ended(held),
-        cancelled: (insteadOf) => this.#parts.observer?.fellBack(insteadOf, "cancelled"),
+        cancelled: (insteadOf) => this.#tellFellBack(insteadOf, "cancelled"),
       });
       this.#underWay++;
       this.#hold(pending, bytes.byteLength);
@@ -227,7 +229,7 @@ export class InferenceGateway {
     }
     const error = notReady(request.model_name, found);
     if (!replaceable) throw error;
-    this.#fallBack(taken, { ...refusal(model.version, error), lateInstead: false });
+    this.#fallBack(taken, { asked: model.version, error, shed: null, lateInstead: false });
   }
 
   /** The model that was asked for, where it is known. */
@@ -249,7 +251,7 @@ export class InferenceGateway {
       plan,
       id: request.id,
       withTimings: parameters.timings,
-      fallbackCause: insteadOf?.cause ?? null,
+      fallbackCause: insteadOf?.error.cause ?? null,
       // Places that the caller measured for another model's outputs need not fit.
       shared: shared.outputs(request.outputs, parameters.allOutputs || insteadOf !== null),
     };
@@ -257,18 +259,18 @@ export class InferenceGateway {
     const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
       underWay = false;
       if (outcome.type !== "answered" && insteadOf !== null) {
-        if (isTooLate(outcome)) this.#reserves.cameTooLate(insteadOf.model);
+        if (isTooLate(outcome)) this.#reserves.cameTooLate(insteadOf.asked.key);
         this.#notReplaced(taken, insteadOf);
       } else if (fallback === "ahead" && mayFallBack(outcome)) {
         const nowUs = inference.nowUs();
         const shed = outcome.type === "shed" ? { cause: outcome.cause, afterUs: nowUs - accepted.arrivedUs } : null;
         const error = outcomeError(outcome, accepted, plan, nowUs);
         const lateInstead = wouldBeAnsweredLate(outcome, deadline, model);
-        this.#fallBack(taken, { ...refusal(model.version, error), shed, lateInstead });
+        this.#fallBack(taken, { asked: model.version, error, shed, lateInstead });
       } else {
         pending.end();
         if (fallback === "ahead" && outcome.type === "answered") this.#reserves.wasNotNeeded(plan.version.key);
-        if (insteadOf !== null) this.#parts.observer?.fellBack(insteadOf, "answered");
+        if (insteadOf !== null) this.#tellFellBack(insteadOf, "answered");
         this.#reply(outcome, accepted, asked, taken.responder);
       }
     };
@@ -285,7 +287,7 @@ export class InferenceGateway {
         planByUs:
           fallback === "ahead"
             ? this.#reserves.planByUs(plan.version.key, deadline.deadlineUs!, inference.nowUs())
-            : deadline.deadlineUs,
+            : null,
         // Where somebody else can still answer in time, or would answer as late, it is not answered late.
         explicit: deadline.explicit || fallback === "ahead" || insteadOf?.lateInstead === true,
         expiresUs: deadline.expiresUs,
@@ -305,50 +307,61 @@ export class InferenceGateway {
     const standIn = this.#standIn(insteadOf.asked, (name, version) => {
       return this.#parts.catalog.route(name, version, parameters.trafficKey);
     });
+    if (standIn === null) {
+      this.#notReplaced(taken, insteadOf);
+      return;
+    }
     pending.insteadOf = insteadOf;
     this.#forgetDecoded(pending);
     try {
-      if (standIn === null) throw insteadOf.error;
       this.#infer(taken, { model: standIn, fallback: null, insteadOf });
     } catch (thrown) {
-      if (standIn !== null) this.#tellUnfit(insteadOf.model, standIn.version.key, thrown);
+      this.#tellUnfit(insteadOf.asked.key, standIn.version.key, thrown);
       this.#notReplaced(taken, insteadOf);
     }
   }
 
   /** The fallback does not answer either: it is as if there were none. */
   #notReplaced({ pending, ...rest }: Taken, insteadOf: Refusal): void {
-    const { asked, error, lateInstead, shed } = insteadOf;
-    const { observer, catalog } = this.#parts;
+    const { asked, error, lateInstead } = insteadOf;
     pending.insteadOf = null;
     this.#forgetDecoded(pending);
     // It may have been loaded anew meanwhile, from other files.
-    const found = lateInstead ? catalog.find(asked.name, String(asked.version)) : null;
+    const found = lateInstead ? this.#parts.catalog.find(asked.name, String(asked.version)) : null;
     if (found?.type === "ready") {
       try {
         this.#infer({ pending, ...rest }, { model: found.model, fallback: "behind", insteadOf: null });
-        observer?.fellBack(insteadOf, "late");
+        this.#tellFellBack(insteadOf, "late");
         return;
-      } catch {
+      } catch (thrown) {
         // Not any more a request for it, or there is no room: what it said first is the answer.
+        if (!(thrown instanceof RpcError)) this.#tellUnforeseen(asked.key, thrown);
       }
     }
     pending.end();
-    observer?.fellBack(insteadOf, "refused");
-    if (shed === null && error.cause === "not_ready") this.#refuse(error, pending.id, asked.key, rest.responder);
+    this.#tellFellBack(insteadOf, "refused");
+    if (error.cause === "not_ready") this.#refuse(error, pending.id, asked.key, rest.responder);
     else rest.responder.refused(error, pending.id);
+  }
+
+  #tellFellBack({ asked, error, shed }: Refusal, end: FallbackEnd): void {
+    this.#parts.observer?.fellBack({ model: asked.key, cause: error.cause, shed }, end);
+  }
+
+  #tellUnforeseen(model: string, thrown: unknown): void {
+    this.#parts.logger.error({ model, err: thrown }, "falling back failed by an unforeseen error");
   }
 
   /** What it says of the request it would say of most: its interface is another one. */
   #tellUnfit(key: string, standIn: string, thrown: unknown): void {
-    const details = { model: key, fallback: standIn };
     if (!(thrown instanceof RpcError)) {
-      this.#parts.logger.error({ ...details, err: thrown }, "falling back failed by an unforeseen error");
+      this.#tellUnforeseen(standIn, thrown);
       return;
     }
     const pair = `${key} ${standIn}`;
     if (thrown.code !== "INVALID_ARGUMENT" || this.#unfit.has(pair)) return;
     this.#unfit.add(pair);
+    const details = { model: key, fallback: standIn };
     this.#parts.logger.warn(details, `${standIn} can't answer for ${key}, whose fallback it is: ${thrown.message}`);
   }
 
@@ -440,10 +453,6 @@ export function notReady(model: string, { reason, passing }: ModelNotReady): Rpc
   const why = reason === "" ? "" : `: ${reason}`;
   const message = `model '${shown(model)}' is not ready${why}`;
   return new RpcError("UNAVAILABLE", "not_ready", message, passing ? NOT_READY_RETRY_MS : null);
-}
-
-function refusal(asked: ModelVersion, error: RpcError): Omit<Refusal, "lateInstead"> {
-  return { model: asked.key, cause: error.cause, shed: null, asked, error };
 }
 
 interface PendingEvents {

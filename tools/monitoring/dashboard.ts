@@ -11,6 +11,8 @@ const perModel = (counter: string, matchers = ""): string => rate(counter, MODEL
 const sum = (by: string, expr: string): string => (by === "" ? `sum(${expr})` : `sum by (${by}) (${expr})`);
 /** Nothing where there is nothing to divide by; `whole` may be a sum. */
 const ratio = (part: string, whole: string): string => `${part} / (${whole} > 0)`;
+/** Of two that make up the whole. */
+const share = (part: string, rest: string): string => ratio(part, `${part} + ${rest}`);
 /** Of what a histogram observed lately. */
 const mean = (by: string, histogram: string): string =>
   ratio(sum(by, perModel(`${histogram}_sum`)), sum(by, perModel(`${histogram}_count`)));
@@ -21,7 +23,7 @@ const quantile = (q: number, by: string, histogram: string): string =>
 function onTimeShare(by: string): string {
   const onTime = sum(by, perModel("slackline_answers_total", ',outcome="on_time"'));
   const missed = sum(by, perModel("slackline_deadline_misses_total"));
-  return ratio(onTime, `${onTime} + (${missed} or 0 * ${onTime})`);
+  return share(onTime, `(${missed} or 0 * ${onTime})`);
 }
 
 /** A metric that is shown as it is, by daemon. */
@@ -200,9 +202,9 @@ const MODELS: Row = {
       max: 1,
       queries: [
         {
-          expr: ratio(
+          expr: share(
             sum("model", perModel("slackline_padding_items_total")),
-            `${sum("model", perModel("slackline_items_executed_total"))} + ${sum("model", perModel("slackline_padding_items_total"))}`,
+            sum("model", perModel("slackline_items_executed_total")),
           ),
           legend: "{{model}}",
         },
@@ -248,9 +250,9 @@ const MODELS: Row = {
       max: 1,
       queries: [
         {
-          expr: ratio(
+          expr: share(
             sum("model", perModel("nv_cache_num_hits_per_model")),
-            `${sum("model", perModel("nv_cache_num_hits_per_model"))} + ${sum("model", perModel("nv_cache_num_misses_per_model"))}`,
+            sum("model", perModel("nv_cache_num_misses_per_model")),
           ),
           legend: "{{model}}",
         },

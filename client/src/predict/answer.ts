@@ -3,6 +3,7 @@ import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { SlacklineError, type SlacklineErrorCode } from "../errors.ts";
+import { LANE_LOST } from "../failures.ts";
 import type { PredictModel } from "./model.ts";
 import { isNotServed, passes, pauseMsOf } from "./passing.ts";
 import { type Batch, inputsOf, outputsOf } from "./requests.ts";
@@ -22,7 +23,6 @@ export interface AnswerOptions {
 
 /** Attempts at a row alone with which a device's lane was lost: it may be what brings the lane down. */
 const LOST_TRIES_MAX = 3;
-const LOST = "lost";
 /** Why a run ends whose version of the model is not served any more. */
 export const VERSION_GONE = "version_gone";
 /** What no other row would fare better with. */
@@ -65,7 +65,7 @@ export class Answerer {
       } catch (error) {
         if (!(error instanceof SlacklineError) || HOPELESS.has(error.code)) throw error;
         if (isNotServed(error)) throw this.#notServed(error);
-        const mayPass = error.reason === LOST ? batch.length === 1 && ++lost < LOST_TRIES_MAX : passes(error);
+        const mayPass = error.reason === LANE_LOST ? batch.length === 1 && ++lost < LOST_TRIES_MAX : passes(error);
         const pauseMs = pauseMsOf(error, pauses);
         if (mayPass && performance.now() + pauseMs < endMs) {
           this.#options.waiting(error);

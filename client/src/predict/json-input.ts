@@ -7,9 +7,8 @@ import type { Tensor } from "../tensor.ts";
 import { shortened, shown, tensorFromJson } from "./json-tensor.ts";
 import { isBlank, jsonOf, type Line, linesOf } from "./lines.ts";
 import { inputsText, type PredictModel } from "./model.ts";
-import type { Earlier, Row, RowId, RowSource } from "./rows.ts";
+import { type Earlier, READ_BYTES, type Row, type RowId, type RowSource } from "./rows.ts";
 
-const READ_BYTES = 2 ** 20;
 const KEYS: ReadonlySet<string> = new Set(["id", "inputs"]);
 
 /** A file's rows, or standard input's for `-`. */

@@ -11,6 +11,7 @@ import {
   type Existing,
   type FailedRow,
   NOTHING_BEFORE,
+  READ_BYTES,
   type RowId,
   type RowResult,
   type RowSink,
@@ -88,7 +89,7 @@ export function alreadyExists(what: string): SlacklineError {
 async function readResults(file: string, keep: Keep): Promise<{ readonly before: Earlier; readonly end: number }> {
   let before = NOTHING_BEFORE;
   let end = 0;
-  for await (const lines of linesOf(createReadStream(file, { highWaterMark: 2 ** 20 }))) {
+  for await (const lines of linesOf(createReadStream(file, { highWaterMark: READ_BYTES }))) {
     for (const line of lines) {
       if (!line.ended) break;
       const written = resultOf(line, file);

@@ -6,9 +6,7 @@ import type { TensorMetadata } from "../server-info.ts";
 import type { Tensor } from "../tensor.ts";
 import { inputsText, type PredictModel } from "./model.ts";
 import { descrOf, fits, type NpyHeader, readNpyHeader } from "./npy.ts";
-import type { Earlier, ReadRow, RowSource } from "./rows.ts";
-
-const READ_BYTES = 2 ** 20;
+import { type Earlier, READ_BYTES, type ReadRow, type RowSource } from "./rows.ts";
 
 type NumericArrayClass = (typeof ARRAY_CLASSES)[NumericDatatype];
 

@@ -2,6 +2,9 @@
 import type { SlacklineErrorCode } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 
+/** Of a file at a time. */
+export const READ_BYTES: number = 2 ** 20;
+
 export type RowId = string | number;
 
 export interface RowError {
