@@ -7,6 +7,7 @@ import type { Device } from "../../daemon/engine/ports.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { floats, LaneRig } from "../device/lane-rig.ts";
 import { ManualTimers } from "../support/manual-timers.ts";
+import { stopProcess } from "../support/stop-process.ts";
 
 const EXECUTION_MS = 10_000;
 const LOAD_MS = 60_000;
@@ -37,7 +38,7 @@ test("replicas that stand still are started again, and say so to those that wait
     const back = new Promise<Device>((resolve) => {
       restored = resolve;
     });
-    process.kill(pool.pid!, "SIGSTOP");
+    await stopProcess(pool.pid!);
     devices[0]!.start(rig.execution(version, [rig.request(version, [floats("x", [1, 4], [1, 2, 3, 4])])], 1));
     assert.deepEqual(timers.running, [EXECUTION_MS]);
     timers.advance(EXECUTION_MS);

@@ -7,6 +7,7 @@ import { executionLimitMs, HANG_LIMITS } from "../../daemon/device/hang-limits.t
 import { LoadError } from "../../daemon/device/load-error.ts";
 import { addOne, slow } from "../../models/onnx/tiny.ts";
 import { ManualTimers } from "../support/manual-timers.ts";
+import { stopProcess } from "../support/stop-process.ts";
 import { floats, floatsOf, LaneRig } from "./lane-rig.ts";
 
 const EXECUTION_MS = 10_000;
@@ -39,7 +40,7 @@ describe("a lane that stands still", () => {
       const request = () => rig.request(version, [floats("x", [1, 4], [1, 2, 3, 4])]);
       await rig.run(version, [request()], 1);
       assert.deepEqual(timers.running, [], "nothing is watched while nothing executes");
-      process.kill(rig.lane.pid!, "SIGSTOP");
+      await stopProcess(rig.lane.pid!);
       void rig.start(rig.execution(version, [request()], 1));
       assert.deepEqual(timers.running, [EXECUTION_MS]);
       timers.advance(EXECUTION_MS - 1);

@@ -7,6 +7,7 @@ import { ProfileCache } from "../../daemon/device/profile-cache.ts";
 import type { AcceptedRequest } from "../../daemon/engine/ports.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
 import { addOne, doublesRows, dynamicDims, scalarOutput, slow } from "../../models/onnx/tiny.ts";
+import { stopProcess } from "../support/stop-process.ts";
 import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
 import { failsAlways, onlyOfLength } from "./odd-models.ts";
 
@@ -96,8 +97,8 @@ describe("life of a lane", () => {
       const version = await rig.version(slow({ layers: 8, width: 512 }), LONG);
       await rig.lane.load(version);
       const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
-      // Stopped, so that it can't have ended the batch when it is killed.
-      process.kill(rig.lane.pid!, "SIGSTOP");
+      // So that it can't have ended the batch when it is killed.
+      await stopProcess(rig.lane.pid!);
       void rig.start(rig.execution(version, [rig.request(version, [input])], 64));
       process.kill(rig.lane.pid!, "SIGKILL");
       await rig.until("reloaded", "slow/1");
@@ -116,16 +117,14 @@ describe("life of a lane", () => {
       await rig.lane.load(good);
       const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
       for (let crash = 1; crash <= 3; crash++) {
-        // Stopped, so that it can't have ended the batch when it is killed.
-        process.kill(rig.lane.pid!, "SIGSTOP");
+        // So that it can't have ended the batch when it is killed.
+        await stopProcess(rig.lane.pid!);
         void rig.start(rig.execution(slowOne, [rig.request(slowOne, [input])], 64));
         process.kill(rig.lane.pid!, "SIGKILL");
         await rig.until("reloaded", "good/1", crash);
       }
-      assert.equal(
-        rig.happened.filter(([kind, text]) => kind === "dropped" && text.startsWith("slow/1: crashed")).length,
-        1,
-      );
+      const dropped = rig.happened.filter(([kind, text]) => kind === "dropped" && text.startsWith("slow/1: crashed"));
+      assert.equal(dropped.length, 1, JSON.stringify(rig.happened));
       await serves(rig, good);
     });
   });
