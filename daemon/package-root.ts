@@ -11,3 +11,8 @@ function findPackageRoot(): string {
 
 /** Absolute path of the folder that holds slackline's package.json: protos and sample models are found from there. */
 export const PACKAGE_ROOT: string = findPackageRoot();
+
+/** How a command is called where this runs: by its launcher in a bundle, where there is no npm, else by its npm script. */
+export function commandName(launcher: string, script: string): string {
+  return existsSync(path.join(PACKAGE_ROOT, "..", launcher)) ? `./${launcher}` : `npm run ${script} --`;
+}

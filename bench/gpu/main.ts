@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { commandName, PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { DaemonError } from "../live/daemon-process.ts";
 import { TargetError } from "../load/sdk-target.ts";
 import { gpuHtml } from "./html.ts";
@@ -15,7 +15,9 @@ import type { GpuBenchResult } from "./result.ts";
 import { runGpuBench, SECTIONS, type Section } from "./sections.ts";
 import { gpuText } from "./text.ts";
 
-const USAGE = `usage: npm run bench:gpu -- [options]
+const COMMAND: string = commandName("bench-gpu", "bench:gpu");
+
+const USAGE = `usage: ${COMMAND} [options]
 
   --device D        cuda (default auto), cuda:N, webgpu or cpu
   --allow-software-gpu
@@ -104,7 +106,7 @@ async function main(args: readonly string[]): Promise<void> {
   });
   const result: GpuBenchResult = {
     date: new Date().toISOString().slice(0, 10),
-    command: `npm run bench:gpu --${args.map((arg) => ` ${arg}`).join("")}`,
+    command: `${COMMAND}${args.map((arg) => ` ${arg}`).join("")}`,
     commit: commit(),
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),

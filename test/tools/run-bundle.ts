@@ -132,6 +132,11 @@ async function main(): Promise<void> {
       const flags = ["--device", "webgpu", "--allow-software-gpu"];
       await serveAndAsk(command("slackline"), [...serving, ...flags], temporary.dir, options);
       say("slackline serve --device webgpu: the same on a Vulkan adapter");
+      // Every file of tests is loaded, and what it needs with it; `test:webgpu` runs them all.
+      const one = ["webgpu", "--test-name-pattern", "executes on the GPU"];
+      const tested = execFileSync(command("test-gpu"), one, { env: options.env, encoding: "utf8" });
+      assert.match(tested, /(✔|ok \d+ -) the lane executes on the GPU/);
+      say("test-gpu: ran a test on that adapter");
     }
 
     const help = execFileSync(command("slackline"), ["sim", "--policy", "list"], { env: BARE, encoding: "utf8" });
@@ -147,6 +152,8 @@ async function main(): Promise<void> {
     const usage = execFileSync(command("setup-cuda"), ["--help"], { env: BARE, encoding: "utf8" });
     assert.match(usage, /--from-wheel FILE/);
     say("setup-cuda: runs");
+    assert.match(execFileSync(command("bench-gpu"), ["--help"], { env: BARE, encoding: "utf8" }), /\.\/bench-gpu/);
+    say("bench-gpu: runs");
   } finally {
     temporary.remove();
   }

@@ -17,7 +17,17 @@ const PLATFORM = "linux";
 const ARCH = "x64";
 
 /** Folders of the compiled code that are wanted. */
-const COMPILED: readonly string[] = ["bench", "daemon", "models", "proto", "tools/cuda"];
+const COMPILED: readonly string[] = [
+  "bench",
+  "daemon",
+  "models",
+  "proto",
+  // Whether a GPU's provider is right can only be tried where the GPU is.
+  "test/device",
+  "test/gpu",
+  "test/support",
+  "tools/cuda",
+];
 /** Files and folders of the checkout that the compiled code reads, and texts that belong to it. */
 const SOURCES: readonly string[] = [
   "LICENSE",
@@ -25,7 +35,7 @@ const SOURCES: readonly string[] = [
   "bench/sim/timeline.html",
   "bin",
   "models/catalog.json",
-  "models/data/README.md",
+  "models/data",
   "models/repository",
   "proto",
 ];

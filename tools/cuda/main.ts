@@ -8,7 +8,7 @@ import { existsSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { runtimeFolder } from "../../daemon/device/probe.ts";
-import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { commandName } from "../../daemon/package-root.ts";
 import { advice, cudaFolders, type Needs, needsOf } from "./needs.ts";
 import { SetupError } from "./setup-error.ts";
 import {
@@ -22,10 +22,7 @@ import {
 } from "./sources.ts";
 import { checkVersion, runtimeVersion } from "./version.ts";
 
-/** In a bundle there is no npm, but a launcher beside the package's folder. */
-const COMMAND: string = existsSync(path.join(PACKAGE_ROOT, "..", "setup-cuda"))
-  ? "./setup-cuda"
-  : "npm run setup:cuda --";
+const COMMAND: string = commandName("setup-cuda", "setup:cuda");
 
 const USAGE = `usage: ${COMMAND} [source] [options]
 

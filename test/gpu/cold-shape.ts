@@ -1,4 +1,4 @@
-/** A shape that was never warmed, through the whole daemon on WebGPU: run by run.ts, which sees to a Vulkan driver. */
+/** A shape that was never warmed, through the whole daemon on a GPU: run by run.ts, which says through which provider. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { tensor } from "slackline-client";
@@ -6,6 +6,7 @@ import type { Recorder } from "../../daemon/engine/recording.ts";
 import type { StartReason } from "../../daemon/scheduler/types.ts";
 import { dynamicDims } from "../../models/onnx/tiny.ts";
 import { type LiveDaemon, startLiveDaemon, temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
+import { PROVIDER } from "./provider.ts";
 
 const repository = temporaryFolder();
 /** Why each batch was started, in order. */
@@ -18,7 +19,7 @@ before(async () => {
   const recorder: Recorder = (_event, _nowUs, effects) => {
     for (const effect of effects) if (effect.type === "start") reasons.push(effect.plan.reason);
   };
-  live = await startLiveDaemon(repository.dir, ["--device", "webgpu", "--allow-software-gpu"], { recorder });
+  live = await startLiveDaemon(repository.dir, ["--device", PROVIDER, "--allow-software-gpu"], { recorder });
 });
 after(async () => {
   await live?.stop();

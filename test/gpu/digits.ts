@@ -1,4 +1,4 @@
-/** The whole daemon with its lane on WebGPU: run by run.ts, which sees to a Vulkan driver. */
+/** The whole daemon with its lane on a GPU: run by run.ts, which says through which provider. */
 import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -8,11 +8,12 @@ import { IMAGE_PIXELS, loadDigits } from "../../models/digits/dataset.ts";
 import { SAMPLE_REPOSITORY } from "../../models/samples.ts";
 import { type LiveDaemon, startLiveDaemon, temporaryFolder } from "../support/live-daemon.ts";
 import { floatTensor, loneSession } from "../support/onnx-session.ts";
+import { PROVIDER } from "./provider.ts";
 
 /** A software adapter takes some 50 ms an image. */
 const IMAGES = 48;
 const BATCH_MAX = 8;
-/** The GPU's shaders sum in another order than the CPU's kernels, and some of their functions are less exact. */
+/** A GPU sums in another order than the CPU's kernels, and multiplies (TF32) or has functions that are less exact. */
 const TOLERANCE = 1e-3;
 
 const temporary = temporaryFolder();
@@ -24,7 +25,7 @@ before(async () => {
   mkdirSync(path.join(folder, "1"), { recursive: true });
   copyFileSync(model, path.join(folder, "1", "model.onnx"));
   writeFileSync(path.join(folder, "config.yaml"), `max_batch_size: ${BATCH_MAX}\nbuckets: [1, 2, 4, 8]\nreplicas: 0\n`);
-  const flags = ["--device", "webgpu", "--allow-software-gpu", "--slo-ms-default", "60000"];
+  const flags = ["--device", PROVIDER, "--allow-software-gpu", "--slo-ms-default", "60000"];
   live = await startLiveDaemon(temporary.dir, flags);
 });
 after(async () => {
@@ -32,13 +33,13 @@ after(async () => {
   temporary.remove();
 });
 
-test("the lane executes on WebGPU, and the status says on what", async () => {
+test("the lane executes on the GPU, and the status says on what", async () => {
   const { device, lanes } = await live.status();
-  assert.equal(device.provider, "webgpu");
+  assert.equal(device.provider, PROVIDER);
   assert.notEqual(device.name, "");
   assert.deepEqual(
     lanes.filter(({ kind }) => kind === "device").map(({ provider }) => provider),
-    ["webgpu"],
+    [PROVIDER],
   );
   const { profile_ms, placement } = await live.modelStatus("digits");
   assert.equal(placement, "device");
