@@ -1,6 +1,7 @@
+import type { FallbackEnd } from "../engine/fallback.ts";
 import type { EngineObserver } from "../engine/observer.ts";
 import type { AcceptedRequest, Execution, ExecutionResult, InferenceRequest, RequestTimings } from "../engine/ports.ts";
-import type { FallbackEnd, FallenBack } from "../rpc/ports.ts";
+import type { FallenBack } from "../rpc/ports.ts";
 import type { LaneKind, ShedCause, ShedDetail } from "../scheduler/types.ts";
 import { SlidingShare } from "./sliding-share.ts";
 import { count, LaneTally, type MissCause, ModelTally } from "./tally.ts";

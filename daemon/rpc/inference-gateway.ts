@@ -1,6 +1,7 @@
 /** The way of one request between wire and engine, whatever transport it came on. */
 import { getHeapStatistics } from "node:v8";
-import type { AcceptedRequest, Inference, Outcome } from "../engine/ports.ts";
+import { type FallbackEnd, Fallbacks, type Refused, type ReplaceableCall } from "../engine/fallback.ts";
+import type { AcceptedRequest, Inference, InferenceRequest, Outcome } from "../engine/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { RequestId } from "../scheduler/types.ts";
 import type { ByteBudget } from "./byte-budget.ts";
@@ -13,12 +14,10 @@ import { decodeRequest } from "./decode/request.ts";
 import type { RequestMemory } from "./decode/request-memory.ts";
 import { type AskedAnswer, answerMessage } from "./encode.ts";
 import { internalError, RpcError } from "./errors.ts";
-import { FallbackReserves, isTooLate, mayFallBack, wouldBeAnsweredLate } from "./fallback.ts";
 import type { ReadRequest, WireResponse } from "./messages.ts";
 import { outcomeError } from "./outcomes.ts";
 import type { Peer } from "./peer.ts";
 import type {
-  FallbackEnd,
   FallenBack,
   ModelCatalog,
   ModelLookup,
@@ -85,16 +84,12 @@ interface Refusal {
   readonly asked: ModelVersion;
   readonly error: RpcError;
   readonly shed: FallenBack["shed"];
-  /** Whether it is to answer all the same, late, where nobody else does. */
-  readonly lateInstead: boolean;
 }
 
-/** One model that is to answer. */
-interface Attempt {
-  readonly model: ServedModel;
-  readonly fallback: "ahead" | "behind" | null;
-  /** null where it was asked for itself. */
-  readonly insteadOf: Refusal | null;
+/** A request as one model is asked it, and how that one's answer is to be written. */
+interface ReadFor {
+  readonly asked: InferenceRequest;
+  readonly answer: AskedAnswer;
 }
 
 type Found = Extract<ModelLookup, { type: "ready" }> | (ModelNotReady & { readonly model: ServedModel });
@@ -116,13 +111,14 @@ export class InferenceGateway {
   #draining = false;
   readonly #stringBytes: number;
   #underWay = 0;
-  readonly #reserves = new FallbackReserves();
+  readonly #fallbacks: Fallbacks;
   /** Fallbacks that could not take a request: told once each. */
   readonly #unfit = new Set<string>();
   readonly #idleWaiters = new Set<() => void>();
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
+    this.#fallbacks = new Fallbacks(parts.inference);
     this.#stringBytes = stringBytes(parts.budget.max);
   }
 
@@ -223,13 +219,15 @@ export class InferenceGateway {
       deadline.deadlineUs !== null &&
       model.version.settings.fallback !== null &&
       this.#standIn(model.version, (name, version) => catalog.find(name, version)) !== null;
-    if (found.type === "ready") {
-      this.#infer(taken, { model, fallback: replaceable ? "ahead" : null, insteadOf: null });
-      return;
+    const error = found.type === "ready" ? null : notReady(request.model_name, found);
+    if (!replaceable) {
+      if (error !== null) throw error;
+      this.#ask(taken, model);
+    } else if (error === null) {
+      this.#askReplaceable(taken, model);
+    } else {
+      this.#fallbacks.askStandIn(this.#replaceableCall(taken, model, error));
     }
-    const error = notReady(request.model_name, found);
-    if (!replaceable) throw error;
-    this.#fallBack(taken, { asked: model.version, error, shed: null, lateInstead: false });
   }
 
   /** The model that was asked for, where it is known. */
@@ -240,14 +238,109 @@ export class InferenceGateway {
     return found as Found;
   }
 
-  /** Has one model answer; throws `RpcError` where the request is none for it. */
-  #infer(taken: Taken, attempt: Attempt): void {
-    const { inference } = this.#parts;
-    const { pending, request, parameters, deadline, shared } = taken;
-    const { model, fallback, insteadOf } = attempt;
+  /** Throws `RpcError`, as all that reads a request does, where it is none for the model. */
+  #ask(taken: Taken, model: ServedModel): void {
+    const { pending, responder } = taken;
+    const { asked, answer } = this.#read(taken, model, null);
+    pending.requestId = this.#parts.inference.submit(asked, (outcome, accepted) => {
+      pending.end();
+      this.#reply(outcome, accepted, answer, responder);
+    });
+  }
+
+  #askReplaceable(taken: Taken, model: ServedModel): void {
+    const read = this.#read(taken, model, null);
+    this.#fallbacks.ask(read.asked, this.#replaceableCall(taken, model, null, read.answer));
+  }
+
+  /**
+   * @param unready why the model can't be asked; null where it can
+   * @param answer how the answer of whoever is asked is to be written
+   */
+  #replaceableCall(
+    taken: Taken,
+    { version }: ServedModel,
+    unready: RpcError | null,
+    answer: AskedAnswer | null = null,
+  ): ReplaceableCall {
+    const { catalog } = this.#parts;
+    const { pending, parameters, deadline, responder } = taken;
+    let refusal: Refusal;
+    return {
+      model: version.key,
+      deadlineUs: deadline.deadlineUs!,
+      explicit: deadline.explicit,
+      shedImplicit: version.settings.shedImplicit,
+      standIn: (refused, ask) => {
+        refusal = this.#refusal(version, refused, unready);
+        const standIn = this.#standIn(version, (name, wanted) => catalog.route(name, wanted, parameters.trafficKey));
+        if (standIn === null) return false;
+        pending.insteadOf = refusal;
+        this.#forgetDecoded(pending);
+        try {
+          const read = this.#read(taken, standIn, refusal);
+          answer = read.answer;
+          ask(read.asked);
+          return true;
+        } catch (thrown) {
+          this.#tellUnfit(version.key, standIn.version.key, thrown);
+          return false;
+        }
+      },
+      again: (ask) => {
+        pending.insteadOf = null;
+        this.#forgetDecoded(pending);
+        // It may have been loaded anew meanwhile, from other files.
+        const found = catalog.find(version.name, String(version.version));
+        if (found.type !== "ready") return false;
+        try {
+          const read = this.#read(taken, found.model, null);
+          answer = read.answer;
+          ask(read.asked);
+          return true;
+        } catch (thrown) {
+          // Not any more a request for it, or there is no room: what it said first is the answer.
+          if (!(thrown instanceof RpcError)) this.#tellUnforeseen(version.key, thrown);
+          return false;
+        }
+      },
+      underWay: (id) => {
+        pending.requestId = id;
+      },
+      fellBack: (end) => {
+        pending.insteadOf = null;
+        this.#tellFellBack(refusal, end);
+      },
+      reply: (outcome, accepted) => {
+        pending.end();
+        this.#reply(outcome, accepted, answer!, responder);
+      },
+      refused: (refused) => {
+        pending.end();
+        // What the engine did not see, others count.
+        if (refused === null) this.#refuse(refusal.error, pending.id, version.key, responder);
+        else responder.refused(refusal.error, pending.id);
+      },
+    };
+  }
+
+  #refusal(asked: ModelVersion, refused: Refused | null, unready: RpcError | null): Refusal {
+    if (refused === null) return { asked, error: unready!, shed: null };
+    const { outcome, request } = refused;
+    const nowUs = this.#parts.inference.nowUs();
+    const shed = outcome.type === "shed" ? { cause: outcome.cause, afterUs: nowUs - request.arrivedUs } : null;
+    return { asked, error: outcomeError(outcome, request, modelPlan(asked), nowUs), shed };
+  }
+
+  /** The request, decoded for one model. */
+  #read(
+    { pending, request, parameters, tenant, deadline, shared }: Taken,
+    model: ServedModel,
+    insteadOf: Refusal | null,
+  ): ReadFor {
     const plan = modelPlan(model.version);
     const decoded = decodeRequest(plan, request, shared, this.#memoryOf(pending), parameters.allOutputs);
-    const asked: AskedAnswer = {
+    const answer: AskedAnswer = {
       plan,
       id: request.id,
       withTimings: parameters.timings,
@@ -255,93 +348,23 @@ export class InferenceGateway {
       // Places that the caller measured for another model's outputs need not fit.
       shared: shared.outputs(request.outputs, parameters.allOutputs || insteadOf !== null),
     };
-    let underWay = true;
-    const reply = (outcome: Outcome, accepted: AcceptedRequest) => {
-      underWay = false;
-      if (outcome.type !== "answered" && insteadOf !== null) {
-        if (isTooLate(outcome)) this.#reserves.cameTooLate(insteadOf.asked.key);
-        this.#notReplaced(taken, insteadOf);
-      } else if (fallback === "ahead" && mayFallBack(outcome)) {
-        const nowUs = inference.nowUs();
-        const shed = outcome.type === "shed" ? { cause: outcome.cause, afterUs: nowUs - accepted.arrivedUs } : null;
-        const error = outcomeError(outcome, accepted, plan, nowUs);
-        const lateInstead = wouldBeAnsweredLate(outcome, deadline, model);
-        this.#fallBack(taken, { asked: model.version, error, shed, lateInstead });
-      } else {
-        pending.end();
-        if (fallback === "ahead" && outcome.type === "answered") this.#reserves.wasNotNeeded(plan.version.key);
-        if (insteadOf !== null) this.#tellFellBack(insteadOf, "answered");
-        this.#reply(outcome, accepted, asked, taken.responder);
-      }
-    };
     // Written out: spreading objects costs more than decoding does.
-    const requestId = inference.submit(
-      {
-        model: plan.version.key,
-        items: decoded.items,
-        shape: decoded.shape,
-        padding: decoded.padding,
-        inputs: decoded.inputs,
-        outputs: decoded.outputs,
-        deadlineUs: deadline.deadlineUs,
-        planByUs:
-          fallback === "ahead"
-            ? this.#reserves.planByUs(plan.version.key, deadline.deadlineUs!, inference.nowUs())
-            : null,
-        // Where somebody else can still answer in time, or would answer as late, it is not answered late.
-        explicit: deadline.explicit || fallback === "ahead" || insteadOf?.lateInstead === true,
-        expiresUs: deadline.expiresUs,
-        tenant: taken.tenant,
-        fallback,
-        cacheAs: plan.cacheAs,
-      },
-      reply,
-    );
-    // One that was refused at once may be under way with another model by now.
-    if (underWay) pending.requestId = requestId;
-  }
-
-  /** Asks the fallback of a model that does not answer. */
-  #fallBack(taken: Taken, insteadOf: Refusal): void {
-    const { pending, parameters } = taken;
-    const standIn = this.#standIn(insteadOf.asked, (name, version) => {
-      return this.#parts.catalog.route(name, version, parameters.trafficKey);
-    });
-    if (standIn === null) {
-      this.#notReplaced(taken, insteadOf);
-      return;
-    }
-    pending.insteadOf = insteadOf;
-    this.#forgetDecoded(pending);
-    try {
-      this.#infer(taken, { model: standIn, fallback: null, insteadOf });
-    } catch (thrown) {
-      this.#tellUnfit(insteadOf.asked.key, standIn.version.key, thrown);
-      this.#notReplaced(taken, insteadOf);
-    }
-  }
-
-  /** The fallback does not answer either: it is as if there were none. */
-  #notReplaced({ pending, ...rest }: Taken, insteadOf: Refusal): void {
-    const { asked, error, lateInstead } = insteadOf;
-    pending.insteadOf = null;
-    this.#forgetDecoded(pending);
-    // It may have been loaded anew meanwhile, from other files.
-    const found = lateInstead ? this.#parts.catalog.find(asked.name, String(asked.version)) : null;
-    if (found?.type === "ready") {
-      try {
-        this.#infer({ pending, ...rest }, { model: found.model, fallback: "behind", insteadOf: null });
-        this.#tellFellBack(insteadOf, "late");
-        return;
-      } catch (thrown) {
-        // Not any more a request for it, or there is no room: what it said first is the answer.
-        if (!(thrown instanceof RpcError)) this.#tellUnforeseen(asked.key, thrown);
-      }
-    }
-    pending.end();
-    this.#tellFellBack(insteadOf, "refused");
-    if (error.cause === "not_ready") this.#refuse(error, pending.id, asked.key, rest.responder);
-    else rest.responder.refused(error, pending.id);
+    const asked: InferenceRequest = {
+      model: plan.version.key,
+      items: decoded.items,
+      shape: decoded.shape,
+      padding: decoded.padding,
+      inputs: decoded.inputs,
+      outputs: decoded.outputs,
+      deadlineUs: deadline.deadlineUs,
+      planByUs: null,
+      explicit: deadline.explicit,
+      expiresUs: deadline.expiresUs,
+      tenant,
+      fallback: null,
+      cacheAs: plan.cacheAs,
+    };
+    return { asked, answer };
   }
 
   #tellFellBack({ asked, error, shed }: Refusal, end: FallbackEnd): void {

@@ -1,4 +1,5 @@
 /** What the gRPC side needs from the rest of the daemon, as narrow as it can be; `daemon.ts` provides it. */
+import type { FallbackEnd } from "../engine/fallback.ts";
 import type { ModelState, ModelVersion } from "../repository/model.ts";
 import type { ShedCause } from "../scheduler/types.ts";
 
@@ -111,9 +112,6 @@ export interface FallenBack {
   /** Where the engine shed it: after how long, microseconds. */
   readonly shed: { readonly cause: ShedCause; readonly afterUs: number } | null;
 }
-
-/** Answered by the fallback; refused by it too; answered by the model itself, late; or its caller went. */
-export type FallbackEnd = "answered" | "refused" | "late" | "cancelled";
 
 /** Learns of what the engine's observers don't see. */
 export interface RequestObserver {
