@@ -107,6 +107,7 @@ function modelStatus(
     state: entry.state,
     reason: entry.reason,
     traffic,
+    fallback: fallbackName(served),
     placement: served?.placement ?? "none",
     lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,
@@ -117,6 +118,12 @@ function modelStatus(
     queued_items: queuedItems,
     counts,
   };
+}
+
+function fallbackName(served: ServedModel | null): string | null {
+  const fallback = served?.version.settings.fallback ?? null;
+  if (fallback === null) return null;
+  return fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
 }
 
 function inMs(profile: Profile | null): (readonly [number, number])[] | null {

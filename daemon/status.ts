@@ -69,6 +69,8 @@ export interface ModelStatus {
   readonly reason: string;
   /** Part of the requests for the model without a version that it gets, 0 to 1. */
   readonly traffic: number;
+  /** The model that answers what this one can't answer in time, as its settings name it; null where it has none. */
+  readonly fallback: string | null;
   /** Where it executes. */
   readonly placement: "device" | "replica" | "both" | "none";
   readonly lanes: readonly string[];

@@ -13,7 +13,8 @@ const MEASURE_S = 30;
 /**
  * The scenario that a daemon was in between two snapshots: its models with their profiles and SLOs as they are now, with
  * Poisson arrivals at the rates observed. A model without requests in between has no arrivals; best-effort requests are
- * left out, since they yield to all others, and so are those that were answered from the cache.
+ * left out, since they yield to all others, and so are those that were answered from the cache. Requests that fell back are those
+ * of the model that was asked: the simulated one falls back, too.
  *
  * @throws {Error} where no model is ready
  */
@@ -23,17 +24,29 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
   const lanes = after.lanes.filter(({ kind }) => kind === "device").length;
   const names = new Map<string, number>();
   for (const { name } of after.models) names.set(name, (names.get(name) ?? 0) + 1);
+  const nameOf = ({ name, version }: ModelStatus): string => (names.get(name) === 1 ? name : `${name}/${version}`);
+  const ready = after.models.filter((model) => model.state === "READY" && placement(model) !== null);
+  const fallbackOf = ({ fallback }: ModelStatus): ModelStatus | undefined => {
+    const named = ready.filter(({ name, version }) => fallback === name || fallback === `${name}/${version}`);
+    return named.sort((a, b) => b.traffic - a.traffic)[0];
+  };
+  const countsSince = (model: ModelStatus, of: (counts: ModelStatus["counts"]) => number): number => {
+    const first = before.models.find((one) => one.name === model.name && one.version === model.version)?.counts;
+    return of(model.counts) - (first === undefined ? 0 : of(first));
+  };
   const models = after.models.flatMap((model) => {
-    const name = names.get(model.name) === 1 ? model.name : `${model.name}/${model.version}`;
+    const name = nameOf(model);
     const placed = model.state === "READY" ? placement(model) : null;
     if (placed === null) {
       notes.push(`${name} is left out: it is ${model.state === "READY" ? "without a profile" : "not ready"}`);
       return [];
     }
-    const first = before.models.find((one) => one.name === model.name && one.version === model.version)?.counts;
-    const since = (of: (counts: ModelStatus["counts"]) => number): number =>
-      of(model.counts) - (first === undefined ? 0 : of(first));
-    const requests = since((counts) => counts.requests);
+    const since = (of: (counts: ModelStatus["counts"]) => number): number => countsSince(model, of);
+    const requests =
+      since((counts) => counts.requests) -
+      ready
+        .filter((other) => fallbackOf(other) === model)
+        .reduce((sum, other) => sum + countsSince(other, (counts) => counts.fallbacks), 0);
     const bestEffort = since((counts) => counts.best_effort);
     const answered = since((counts) => counts.on_time + counts.late) + bestEffort;
     // Cached answers take no device's time; they count as spread alike over requests with and without deadlines.
@@ -43,6 +56,7 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
     if (rate === 0) {
       notes.push(`${name} had no requests with deadlines to execute in ${windowS.toFixed(0)} s, and gets none`);
     }
+    const fallback = fallbackOf(model);
     const items = executed === 0 ? 1 : Math.max(1, Math.round(since((counts) => counts.items) / executed));
     return [
       {
@@ -51,6 +65,7 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
         slo_ms: model.slo_ms,
         items: Math.min(items, model.max_batch),
         ...placed,
+        ...(fallback === undefined ? {} : { fallback: nameOf(fallback) }),
         ...(rate === 0 ? {} : { arrivals: { process: "poisson", rate_per_s: rate } }),
       },
     ];

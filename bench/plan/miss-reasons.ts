@@ -60,7 +60,8 @@ export class MissWatch implements EngineObserver {
   }
 
   shed(request: AcceptedRequest): void {
-    if (request.deadlineUs !== null) this.#dropped.push(request);
+    // What a fallback can't answer either has been dropped by the model that was asked for, and counts there.
+    if (request.deadlineUs !== null && request.fallback !== "instead") this.#dropped.push(request);
   }
 
   #judgeDropped(nowUs: number): void {

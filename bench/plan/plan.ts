@@ -17,6 +17,8 @@ export interface ModelPlan {
   readonly lane_share: number;
   readonly batch_size_mean: number | null;
   readonly attainment: number;
+  /** Part of its requests that its fallback answered. */
+  readonly fallback_share: number;
   readonly p99_ms: number;
   readonly fits: boolean;
   readonly reasons: MissReasons | null;
@@ -78,7 +80,7 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
   };
   const now = run(1);
   const models = scenario.models
-    .filter(({ name }) => now.result.models[name]!.offered > 0)
+    .filter(({ name }) => now.result.models[name]!.offered > 0 || isFallback(name, scenario))
     .map((model) => modelPlan(model, now));
   const lanes = laneCount(scenario);
   const base = {
@@ -88,7 +90,8 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
     busy_share: scenario.models.reduce((sum, { name }) => sum + laneShare(name, now), 0) / Math.max(1, lanes),
     models,
   };
-  if (models.length === 0) return { ...base, headroom: null, headroom_open: false, breaks_first: null };
+  if (models.every(({ rate_per_s }) => rate_per_s === 0))
+    return { ...base, headroom: null, headroom_open: false, breaks_first: null };
   let most = 0;
   const capacity = searchCapacity(
     (scale) => {
@@ -137,6 +140,11 @@ function laneCount({ devices, models }: Scenario): number {
   return models.reduce((sum, { cpu_replicas }) => sum + (cpu_replicas?.count ?? 0), onDevices);
 }
 
+/** A model that nobody asks may answer for another. */
+function isFallback(model: string, { models }: Scenario): boolean {
+  return models.some(({ fallback }) => fallback === model);
+}
+
 /** Time of one lane that a model's batches take. */
 function laneShare(model: string, { result: { measured_s, warmup_s }, watch }: Run): number {
   return watch.busyUs(model) / ((measured_s + warmup_s) * 1e6);
@@ -144,7 +152,7 @@ function laneShare(model: string, { result: { measured_s, warmup_s }, watch }: R
 
 function modelPlan(model: ScenarioModel, run: Run): ModelPlan {
   const { models, measured_s } = run.result;
-  const { offered, attainment, latency_ms, batch_size_mean } = models[model.name]!;
+  const { offered, attainment, fallback, latency_ms, batch_size_mean } = models[model.name]!;
   return {
     name: model.name,
     rate_per_s: offered / measured_s,
@@ -152,6 +160,7 @@ function modelPlan(model: ScenarioModel, run: Run): ModelPlan {
     lane_share: laneShare(model.name, run),
     batch_size_mean,
     attainment,
+    fallback_share: offered === 0 ? 0 : fallback / offered,
     p99_ms: latency_ms.p99,
     fits: attainment >= ATTAINMENT_MIN,
     reasons: run.watch.reasons(model.name),

@@ -34,10 +34,11 @@ function busyText({ lanes, busy_share }: Plan): string {
 }
 
 function row(model: ModelPlan): string[] {
-  const { name, rate_per_s, slo_ms, lane_share, batch_size_mean, p99_ms, attainment, reasons } = model;
+  const { name, rate_per_s, slo_ms, lane_share, batch_size_mean, p99_ms, attainment, fallback_share, reasons } = model;
   const batch = batch_size_mean === null ? "–" : figure(batch_size_mean);
   const numbers = [figure(rate_per_s), figure(slo_ms), percent(lane_share), batch, figure(p99_ms), percent(attainment)];
-  return [name, ...numbers, reasons === null ? "" : reasonText(name, reasons)];
+  const why = reasons === null ? "" : reasonText(name, reasons);
+  return [name, ...numbers, fallback_share === 0 ? why : `${percent(fallback_share)} by its fallback; ${why}`];
 }
 
 /** Blockers that are named; the others rarely matter. */

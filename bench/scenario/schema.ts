@@ -86,6 +86,7 @@ const modelSchema = z
     devices: z.array(name).optional(),
     tenant: z.string().default(""),
     queue_items_max: z.int().min(1).default(1_000_000),
+    fallback: name.optional(),
   })
   .superRefine((model, context) => {
     const most = typeof model.items === "number" ? model.items : model.items.max;
@@ -107,7 +108,7 @@ const modelSchema = z
     }
   });
 
-const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
+const scenarioObject = z.strictObject({
   name,
   description: z.string().optional(),
   seed: z.int().min(0).default(1),
@@ -153,6 +154,12 @@ const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
   gather_ms: z.number().min(0).default(0),
   handover_ms: z.number().min(0).default(0),
 });
+
+const scenarioSchema: z.ZodType<Scenario> = scenarioObject;
+
+/** What a scenario and each of its models may have. */
+export const SCENARIO_KEYS: readonly string[] = Object.keys(scenarioObject.shape);
+export const MODEL_KEYS: readonly string[] = Object.keys(modelSchema.shape);
 
 /** A scenario that cannot be used, with every problem found in it. */
 export class ScenarioError extends Error {
@@ -211,6 +218,10 @@ function crossProblems(value: unknown): string[] {
         problems.push(`models[${i}].devices[${j}]: no device is named '${device}'`);
       }
     });
+    const fallback = field(model, "fallback");
+    if (typeof fallback !== "string") return;
+    if (!models.has(fallback)) problems.push(`models[${i}].fallback: no model is named '${fallback}'`);
+    else if (fallback === field(model, "name")) problems.push(`models[${i}].fallback: a model can't be its own`);
   });
   const renamed = field(field(value, "trace"), "models");
   if (typeof renamed === "object" && renamed !== null) {

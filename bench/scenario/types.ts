@@ -43,6 +43,8 @@ export interface ScenarioModel {
   readonly devices?: readonly string[] | undefined;
   readonly tenant: string;
   readonly queue_items_max: number;
+  /** The model that answers what this one would answer too late; simulator only, a daemon has it from its own settings. */
+  readonly fallback?: string | undefined;
 }
 
 export interface ScenarioDevice {

@@ -29,7 +29,15 @@ export function reportText(result: SimulationResult, capacity: Capacity | null):
   if (planning_bound_per_s !== null && load !== null) {
     lines.push(`load: ${ofBoundText(load)} (${count(planning_bound_per_s)} requests/s)`);
   }
-  lines.push("", ...figuresTable(result), "", ...bestEffortLines(result), ...deviceLines(result), ...shedLines(result));
+  lines.push(
+    "",
+    ...figuresTable(result),
+    "",
+    ...bestEffortLines(result),
+    ...fallbackLines(result),
+    ...deviceLines(result),
+    ...shedLines(result),
+  );
   if (capacity !== null) lines.push("", ...capacityLines(capacity));
   return lines.join("\n");
 }
@@ -57,6 +65,12 @@ function bestEffortLines({ models }: SimulationResult): string[] {
       ([name, { best_effort: b }]) =>
         `best effort: ${name} ${count(b.answered)} answered, ${figure(b.items_per_s)} items/s`,
     );
+}
+
+function fallbackLines({ models }: SimulationResult): string[] {
+  return Object.entries(models)
+    .filter(([, { fallback }]) => fallback > 0)
+    .map(([name, { fallback }]) => `fallback: ${name} ${count(fallback)} requests answered by another model`);
 }
 
 function deviceLines({ devices }: SimulationResult): string[] {

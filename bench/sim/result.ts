@@ -15,6 +15,8 @@ export interface Figures {
   readonly late: number;
   readonly shed: number;
   readonly shed_causes: Readonly<Record<string, number>>;
+  /** Of the answers, those that the model's fallback gave. */
+  readonly fallback: number;
   /** On-time answers as a share of the requests offered; 1 where none were. */
   readonly attainment: number;
   readonly goodput_per_s: number;

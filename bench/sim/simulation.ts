@@ -1,4 +1,5 @@
 import { Engine } from "../../daemon/engine/engine.ts";
+import { Fallbacks, type ReplaceableCall } from "../../daemon/engine/fallback.ts";
 import type { EngineObserver } from "../../daemon/engine/observer.ts";
 import type { InferenceRequest, Reply } from "../../daemon/engine/ports.ts";
 import type { Recorder } from "../../daemon/engine/recording.ts";
@@ -11,7 +12,7 @@ import type { BestEffortSpec, Scenario, ScenarioModel } from "../scenario/types.
 import { EventQueue, SimEvent } from "./event-queue.ts";
 import { nominalRatePerS, planningBoundPerS } from "./planning-bound.ts";
 import type { SimulationResult } from "./result.ts";
-import { Statistics } from "./statistics.ts";
+import { type OfferedRequest, Statistics } from "./statistics.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 import { VirtualDevice } from "./virtual-device.ts";
 
@@ -148,7 +149,7 @@ class Simulation {
     const { seed, scale = 1 } = this.#options;
     const scenario = this.#scenario;
     const stream = new ArrivalStream(scenario, { scale, ...(seed === undefined ? {} : { seed }) });
-    const source = new ArrivalSource(this.#events, this.#engine, scenario, stream);
+    const source = new ArrivalSource(this.#events, this.#engine, this.#statistics, scenario, stream);
     for (const backlog of this.#backlogs) backlog.fill();
     this.#runUntil(() => source.done && this.#statistics.open === 0 && this.#events.nowUs >= this.#endUs);
     // What is left has no deadline: it would only keep the devices busy for ever.
@@ -206,8 +207,6 @@ function requireProfiles({ name, models }: Scenario): void {
   if (problems.length > 0) throw new ScenarioError(`scenario '${name}'`, problems);
 }
 
-const ignoreReply: Reply = () => {};
-
 function requestOf(
   model: ScenarioModel,
   items: number,
@@ -222,14 +221,18 @@ function requestOf(
 class ArrivalSource extends SimEvent {
   readonly #events: EventQueue;
   readonly #engine: Engine;
+  readonly #fallbacks: Fallbacks;
+  readonly #statistics: Statistics;
   readonly #models: readonly ScenarioModel[];
   readonly #stream: ArrivalStream;
   #next: Arrival | null = null;
 
-  constructor(events: EventQueue, engine: Engine, scenario: Scenario, stream: ArrivalStream) {
+  constructor(events: EventQueue, engine: Engine, statistics: Statistics, scenario: Scenario, stream: ArrivalStream) {
     super();
     this.#events = events;
     this.#engine = engine;
+    this.#fallbacks = new Fallbacks(engine);
+    this.#statistics = statistics;
     this.#models = scenario.models;
     this.#stream = stream;
     this.#prepare();
@@ -248,8 +251,49 @@ class ArrivalSource extends SimEvent {
     const { atUs, model, items, budgetUs, explicit } = this.#next!;
     // The next arrival is scheduled first: of several at one instant, all come before what they cause.
     this.#prepare();
-    this.#engine.submit(requestOf(this.#models[model]!, items, atUs + budgetUs, explicit), ignoreReply);
+    const asked = this.#models[model]!;
+    const deadlineUs = atUs + budgetUs;
+    const offered: OfferedRequest = { model: asked.name, arrivedUs: atUs, deadlineUs };
+    this.#statistics.offered(offered);
+    const request = requestOf(asked, items, deadlineUs, explicit);
+    const reply: Reply = (outcome, { fallback }) => {
+      this.#statistics.replied(offered, outcome, fallback === "instead", this.#events.nowUs);
+    };
+    const standIn = this.#models.find(({ name }) => name === asked.fallback);
+    if (standIn === undefined) this.#engine.submit(request, reply);
+    else this.#fallbacks.ask(request, replaceable(asked, standIn, request, reply));
   }
+}
+
+/** As the daemon takes a request whose model has a fallback. */
+function replaceable(
+  asked: ScenarioModel,
+  standIn: ScenarioModel,
+  request: InferenceRequest,
+  reply: Reply,
+): ReplaceableCall {
+  const { items, explicit } = request;
+  const deadlineUs = request.deadlineUs!;
+  return {
+    model: asked.name,
+    deadlineUs,
+    explicit,
+    shedImplicit: asked.shed,
+    standIn(_refused, ask) {
+      if (items > batchMax(standIn)) return false;
+      ask({ ...requestOf(standIn, items, deadlineUs, explicit), tenant: asked.tenant });
+      return true;
+    },
+    again(ask) {
+      ask(request);
+      return true;
+    },
+    // Nobody goes before the answer.
+    underWay() {},
+    fellBack() {},
+    reply,
+    refused: (refused) => reply(refused!.outcome, refused!.request),
+  };
 }
 
 /** Best-effort requests of one model: a number of them at the start, or as many as keep the backlog full. */

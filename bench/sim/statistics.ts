@@ -1,14 +1,21 @@
 import type { EngineObserver } from "../../daemon/engine/observer.ts";
-import type { AcceptedRequest, Execution, ExecutionResult, RequestTimings } from "../../daemon/engine/ports.ts";
-import type { ShedCause } from "../../daemon/scheduler/types.ts";
+import type { Execution, ExecutionResult, Outcome, RequestTimings } from "../../daemon/engine/ports.ts";
 import type { DeviceFigures, Figures } from "./result.ts";
 import { Samples } from "./samples.ts";
+
+/** A request with a deadline, as its caller knows it: whichever model answers, it is one of the model that was asked for. */
+export interface OfferedRequest {
+  readonly model: string;
+  readonly arrivedUs: number;
+  readonly deadlineUs: number;
+}
 
 class ModelStatistics {
   offered = 0;
   onTime = 0;
   late = 0;
   readonly shed = new Map<string, number>();
+  fallback = 0;
   readonly latencyUs = new Samples();
   batches = 0;
   items = 0;
@@ -23,6 +30,7 @@ class ModelStatistics {
       late: this.late,
       shed,
       shed_causes: Object.fromEntries(this.shed),
+      fallback: this.fallback,
       attainment: this.offered === 0 ? 1 : this.onTime / this.offered,
       goodput_per_s: this.onTime / measuredS,
       latency_ms: this.latencyUs.latencyMs(),
@@ -36,6 +44,7 @@ class ModelStatistics {
     this.onTime += other.onTime;
     this.late += other.late;
     for (const [cause, n] of other.shed) this.shed.set(cause, (this.shed.get(cause) ?? 0) + n);
+    this.fallback += other.fallback;
     this.latencyUs.addAll(other.latencyUs);
     this.batches += other.batches;
     this.items += other.items;
@@ -64,7 +73,7 @@ class DeviceStatistics {
   }
 }
 
-/** Counts what happens to the requests of a run, as the engine tells it. */
+/** Counts what becomes of the requests of a run, and what the engine tells of executions. */
 export class Statistics implements EngineObserver {
   /** Requests with a deadline that have arrived and not ended. */
   open = 0;
@@ -88,18 +97,34 @@ export class Statistics implements EngineObserver {
     }
   }
 
-  #counts(request: AcceptedRequest): boolean {
-    return request.arrivedUs >= this.#fromUs && request.arrivedUs < this.#toUs;
-  }
-
   #within(nowUs: number): boolean {
     return nowUs >= this.#fromUs && nowUs < this.#toUs;
   }
 
-  arrived(request: AcceptedRequest): void {
-    if (request.deadlineUs === null) return;
+  offered({ model, arrivedUs }: OfferedRequest): void {
     this.open++;
-    if (this.#counts(request)) this.#models.get(request.model)!.offered++;
+    if (this.#within(arrivedUs)) this.#models.get(model)!.offered++;
+  }
+
+  /** @param instead whether the model's fallback answered */
+  replied(
+    { model: name, arrivedUs, deadlineUs }: OfferedRequest,
+    outcome: Outcome,
+    instead: boolean,
+    nowUs: number,
+  ): void {
+    this.open--;
+    if (!this.#within(arrivedUs)) return;
+    const model = this.#models.get(name)!;
+    if (outcome.type === "shed") {
+      model.shed.set(outcome.cause, (model.shed.get(outcome.cause) ?? 0) + 1);
+      return;
+    }
+    if (outcome.type !== "answered") throw new Error(`a simulated request ended with ${outcome.type}`);
+    if (nowUs <= deadlineUs) model.onTime++;
+    else model.late++;
+    if (instead) model.fallback++;
+    model.latencyUs.add(nowUs - arrivedUs);
   }
 
   started({ plan }: Execution, nowUs: number): void {
@@ -132,25 +157,12 @@ export class Statistics implements EngineObserver {
         continue;
       }
       deadlines++;
-      this.open--;
-      if (!this.#counts(request)) continue;
-      if (nowUs <= request.deadlineUs) model.onTime++;
-      else model.late++;
-      model.latencyUs.add(nowUs - request.arrivedUs);
     }
     const us = Math.min(nowUs, this.#toUs) - Math.max(this.#startedUs.get(plan.lane)!, this.#fromUs);
     if (us <= 0) return;
     const device = this.#deviceOf(plan.lane);
     device.busyUs += us;
     if (deadlines === 0) device.bestEffortUs += us;
-  }
-
-  shed(request: AcceptedRequest, cause: ShedCause): void {
-    if (request.deadlineUs === null) return;
-    this.open--;
-    if (!this.#counts(request)) return;
-    const { shed } = this.#models.get(request.model)!;
-    shed.set(cause, (shed.get(cause) ?? 0) + 1);
   }
 
   #deviceOf(lane: string): DeviceStatistics {

@@ -73,7 +73,7 @@ export class Fallbacks {
     const late = refused !== null && isTooLate(refused.outcome) && !call.explicit && !call.shedImplicit;
     const asked = call.standIn(refused, (request) => {
       // One that is not answered in time here either is answered late by the model that was asked for.
-      this.#submit({ ...request, explicit: call.explicit || late }, call, (outcome, accepted) => {
+      this.#submit({ ...request, explicit: call.explicit || late, fallback: "instead" }, call, (outcome, accepted) => {
         if (outcome.type === "answered") {
           call.fellBack("answered");
           call.reply(outcome, accepted);
@@ -117,8 +117,8 @@ function isTooLate(outcome: Outcome): boolean {
 /** The most of a request's time that is kept for the fallback. */
 const RESERVE_MAX = 0.3;
 /** How much more of it is kept after a fallback came too late, and how much less after the model answered by itself. */
-const RESERVE_STEP_UP = 0.01;
-const RESERVE_STEP_DOWN = 0.0002;
+const RESERVE_STEP_UP = 0.02;
+const RESERVE_STEP_DOWN = 0.00005;
 
 /**
  * What part of its requests' time a model leaves to its fallback. A model that has too much to do finds that at the last moment: the

@@ -1,6 +1,6 @@
 import type { RequestId, WaitExplanation } from "../scheduler/types.ts";
 import { heldBytes } from "./held-bytes.ts";
-import type { AcceptedRequest, InferenceRequest, Reply } from "./ports.ts";
+import type { AcceptedRequest, FallbackStage, InferenceRequest, Reply } from "./ports.ts";
 import type { Padding } from "./sequence.ts";
 import type { InputTensor } from "./tensors.ts";
 
@@ -47,7 +47,7 @@ export class PendingRequest implements AcceptedRequest {
   readonly explicit: boolean;
   readonly expiresUs: number | null;
   readonly tenant: string;
-  readonly fallback: "ahead" | "behind" | null;
+  readonly fallback: FallbackStage | null;
   readonly arrivedUs: number;
   readonly bytes: number;
   readonly queue: ModelQueue;

@@ -14,6 +14,9 @@ export interface Clock {
   wakeAt(atUs: number | null, fn: () => void): void;
 }
 
+/** Where a request with a fallback is on its way. */
+export type FallbackStage = "ahead" | "instead" | "behind";
+
 /** A validated request, as an adapter hands it to the engine. */
 export interface InferenceRequest {
   /** Key of the model version (`name/version` live). */
@@ -36,10 +39,10 @@ export interface InferenceRequest {
   readonly expiresUs: number | null;
   readonly tenant: string;
   /**
-   * Of a request with a fallback, for those who count: `ahead` where another model is asked when this one sheds it, `behind` where
-   * that one could not answer it either and this one does, late. Both are one request.
+   * Of a request with a fallback, for those who count: `ahead` where another model is asked when this one sheds it, `instead` where
+   * this one is that model, `behind` where that could not answer it either and the first one does, late. All are one request.
    */
-  readonly fallback?: "ahead" | "behind" | null;
+  readonly fallback?: FallbackStage | null;
   /**
    * Identifies what answers it, besides its inputs and the outputs it wants: requests that are equal in all three may be given one
    * answer. Its inputs are in the daemon's memory then. Absent or null: it is executed in any case.

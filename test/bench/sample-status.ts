@@ -8,6 +8,7 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
     state: "READY",
     reason: "",
     traffic: 1,
+    fallback: null,
     placement: "device",
     lanes: ["cpu0"],
     max_batch: 8,

@@ -139,6 +139,45 @@ test("what a daemon answered from its cache is no load to plan for", () => {
   assert.equal(found.models[0]!.items, 3);
 });
 
+test("what a fallback answered is load of the model that was asked, which falls back in the plan too", () => {
+  const { counts } = sampleModel("fast");
+  const models = [
+    sampleModel("asked", {
+      fallback: "stand-in",
+      counts: { ...counts, requests: 200, on_time: 120, shed: { late: 80 }, fallbacks: 50, items: 120 },
+    }),
+    sampleModel("stand-in", { version: 1, traffic: 0.1 }),
+    sampleModel("stand-in", { version: 2, traffic: 0.9, counts: { ...counts, requests: 80, on_time: 80, items: 80 } }),
+  ];
+  const { scenario: found } = liveScenario(sampleStatus(), sampleStatus({ now_us: 11_000_000, models }), "here:8001");
+  const rates = found.models.map(({ name, arrivals, fallback }) => [name, arrivals?.rate_per_s, fallback]);
+  assert.deepEqual(rates, [
+    ["asked", 20, "stand-in/2"],
+    ["stand-in/1", undefined, undefined],
+    ["stand-in/2", 3, undefined],
+  ]);
+});
+
+test("a fallback that nobody asks by name has its place in the plan, and the model says what part it answered", () => {
+  const models = [
+    {
+      name: "heavy",
+      max_batch: 16,
+      slo_ms: 100,
+      profile: { alpha_ms: 4, beta_ms: 6 },
+      arrivals: { process: "poisson", rate_per_s: 300 },
+      fallback: "small",
+    },
+    { name: "small", max_batch: 32, slo_ms: 50, profile: { alpha_ms: 0.3, beta_ms: 1 } },
+  ];
+  const plan = planFor(parseScenario({ name: "falls back", warmup_s: 2, measure_s: 8, models }, "falls back"));
+  const [heavy, small] = plan.models;
+  assert.ok(heavy!.fallback_share > 0.2 && heavy!.fallback_share < 0.6, String(heavy!.fallback_share));
+  assert.deepEqual([small!.name, small!.rate_per_s, small!.fits], ["small", 0, true]);
+  assert.ok(small!.lane_share > 0.02);
+  assert.match(planText(plan), /\nheavy .* % by its fallback; /);
+});
+
 test("the command says what is wrong with a command line, a file or a daemon", () => {
   const plan = (...args: string[]) => spawnSync(process.execPath, [MAIN, ...args], { encoding: "utf8" });
   assert.equal(plan().status, 2);

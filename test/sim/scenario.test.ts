@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -7,7 +7,7 @@ import { ArrivalStream } from "../../bench/scenario/arrivals.ts";
 import { linearFit, toProfile } from "../../bench/scenario/profile.ts";
 import { Random } from "../../bench/scenario/random.ts";
 import { readScenario } from "../../bench/scenario/read.ts";
-import { parseScenario, ScenarioError } from "../../bench/scenario/schema.ts";
+import { MODEL_KEYS, parseScenario, SCENARIO_KEYS, ScenarioError } from "../../bench/scenario/schema.ts";
 import { planningBoundPerS } from "../../bench/sim/planning-bound.ts";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { smallScenario, smallScenarioJson } from "./small-scenario.ts";
@@ -25,15 +25,23 @@ function problemsOf(value: unknown): readonly string[] {
   return [];
 }
 
+const withFallbacks = (smallScenarioJson().models as object[]).map((model, i) => ({
+  ...model,
+  fallback: ["steps", "steps", "missing"][i],
+}));
+
 test("all problems of a scenario are told at once, each with its path", () => {
-  const problems = problemsOf({
-    name: "bad",
-    models: [
-      { name: "a", max_batch: 0, slo_ms: 5, arrivals: { process: "gamma", rate_per_s: 3 } },
-      { name: "a", max_batch: 4, slo_ms: 5, items: { min: 3, max: 9 }, devices: ["gpu7"] },
-    ],
-    best_effort: [{ model: "missing", backlog: "infinite" }],
-  });
+  const problems = [
+    ...problemsOf({
+      name: "bad",
+      models: [
+        { name: "a", max_batch: 0, slo_ms: 5, arrivals: { process: "gamma", rate_per_s: 3 } },
+        { name: "a", max_batch: 4, slo_ms: 5, items: { min: 3, max: 9 }, devices: ["gpu7"] },
+      ],
+      best_effort: [{ model: "missing", backlog: "infinite" }],
+    }),
+    ...problemsOf(smallScenarioJson({ models: withFallbacks })),
+  ];
   for (const start of [
     "measure_s: ",
     "models[0].max_batch: ",
@@ -42,12 +50,19 @@ test("all problems of a scenario are told at once, each with its path", () => {
     "models[1].name: 'a' is used more than once",
     "models[1].devices[0]: no device is named 'gpu7'",
     "best_effort[0].model: no model is named 'missing'",
+    "models[1].fallback: a model can't be its own",
+    "models[2].fallback: no model is named 'missing'",
   ]) {
     assert.ok(
       problems.some((problem) => problem.startsWith(start)),
       `${start} in\n${problems.join("\n")}`,
     );
   }
+});
+
+test("every key of the format is documented", () => {
+  const text = readFileSync(path.join(PACKAGE_ROOT, "bench", "scenarios", "README.md"), "utf8");
+  for (const key of [...SCENARIO_KEYS, ...MODEL_KEYS]) assert.ok(text.includes(`| \`${key}\` |`), key);
 });
 
 test("unknown keys are refused rather than ignored", () => {

@@ -115,6 +115,38 @@ test("every request with a deadline that arrives in the window ends in exactly o
   }
 });
 
+test("what a model can't answer in time its fallback answers, and what callers asked for is counted once", () => {
+  const heavy = {
+    name: "heavy",
+    max_batch: 16,
+    slo_ms: 100,
+    profile: { alpha_ms: 4, beta_ms: 6 },
+    arrivals: { process: "poisson", rate_per_s: 300 },
+  };
+  const small = { name: "small", max_batch: 32, slo_ms: 50, profile: { alpha_ms: 0.3, beta_ms: 1 } };
+  const figures = (model: object, standIn: object = small) => {
+    const models = [{ ...heavy, ...model }, standIn];
+    return run(smallScenario({ models, best_effort: [], warmup_s: 2, measure_s: 10 })).result;
+  };
+  const without = figures({}).models.heavy!;
+  const { models, total } = figures({ fallback: "small" });
+  const with_ = models.heavy!;
+  assert.equal(with_.offered, without.offered);
+  assert.equal(with_.offered, with_.on_time + with_.late + with_.shed);
+  assert.ok(without.attainment < 0.8 && with_.attainment > 0.95, `${without.attainment}, ${with_.attainment}`);
+  assert.equal(without.fallback, 0);
+  assert.ok(with_.fallback > 0.2 * with_.offered);
+  assert.deepEqual([models.small!.offered, total.offered], [0, with_.offered]);
+  assert.ok(models.small!.batch_size_mean! > 1);
+
+  const implicit = figures({ fallback: "small", explicit_deadlines: false }).models.heavy!;
+  assert.equal(implicit.shed, 0, "what nobody answers in time the model answers late");
+  assert.ok(implicit.fallback > 0 && implicit.attainment > 0.9);
+
+  const pairs = figures({ fallback: "small", items: 2 }, { ...small, max_batch: 1 }).models.heavy!;
+  assert.equal(pairs.fallback, 0, "requests that are too large for it");
+});
+
 test("one periodic caller on an idle device is answered in the time of one execution", () => {
   const models = [
     {
