@@ -292,6 +292,11 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
     "request parameter 'best_effort' must be true or false, got 1",
   ),
   bad(
+    "a parameter that is nearly one of ours",
+    parameter("slackline_timing", { bool_param: true }),
+    "there is no request parameter 'slackline_timing'; slackline's own are slackline_timings, slackline_all_outputs, slackline_traffic_key, slackline_cancel",
+  ),
+  bad(
     "a traffic key that is empty",
     parameter("slackline_traffic_key", { string_param: "" }),
     "request parameter 'slackline_traffic_key' must be a string of 1 to 256 characters, got ''",

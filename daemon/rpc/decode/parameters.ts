@@ -1,7 +1,7 @@
 /** Request parameters: those that mean something here, checked. */
 import { REQUEST_PARAMETERS } from "../../../proto/parameters.ts";
 import type { ReadParameter, ReadParameters, WireLong } from "../messages.ts";
-import { badParameter, sequencesNotOffered } from "./refusals.ts";
+import { badParameter, sequencesNotOffered, unknownParameter } from "./refusals.ts";
 
 export interface RequestParameters {
   /** The caller's own time from receipt to answer, microseconds; the smaller where two parameters state one. */
@@ -34,8 +34,13 @@ const WITHIN_US_MAX = 2 ** 50;
 
 const KEY_LENGTH_MAX = 256;
 
+const OWN_PREFIX = "slackline_";
+const OWN_PARAMETERS: readonly string[] = Object.values(REQUEST_PARAMETERS).filter((name) =>
+  name.startsWith(OWN_PREFIX),
+);
+
 /**
- * Reads the parameters of a request. Unknown ones are ignored, as clients send their own. Throws `RpcError` for values
+ * Reads the parameters of a request. Unknown ones are ignored, as clients send their own, but not those with our prefix. Throws `RpcError` for values
  * that can't be meant and for what is not offered.
  */
 export function readRequestParameters(parameters: ReadParameters): RequestParameters {
@@ -81,7 +86,8 @@ export function readRequestParameters(parameters: ReadParameters): RequestParame
         if (isSet(parameter)) throw sequencesNotOffered();
         break;
       default:
-        break;
+        // What is asked of this server alone must not go unheard.
+        if (name.startsWith(OWN_PREFIX)) throw unknownParameter(name, OWN_PARAMETERS);
     }
   }
   return { withinUs, bestEffort, timings, allOutputs, trafficKey, cancel };

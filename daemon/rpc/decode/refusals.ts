@@ -144,6 +144,11 @@ export function badParameter(name: string, expected: string, got: string): RpcEr
   return invalid(`request parameter '${name}' must be ${expected}, got ${shown(got)}`);
 }
 
+/** @param known those that there are */
+export function unknownParameter(name: string, known: readonly string[]): RpcError {
+  return invalid(`there is no request parameter '${shown(name)}'; slackline's own are ${known.join(", ")}`);
+}
+
 export function sequencesNotOffered(): RpcError {
   return new RpcError(
     "INVALID_ARGUMENT",
