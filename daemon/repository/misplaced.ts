@@ -24,6 +24,19 @@ export async function noVersionReason(
   return `${name} has no version: expected ${name}/1/${modelFile}, where 1 is any positive integer; ${what}`;
 }
 
+/** ONNX files beside a model's versions: whoever put them there takes them for one. */
+export async function besideVersions(
+  name: string,
+  root: string,
+  entries: readonly string[],
+): Promise<readonly string[]> {
+  const misplaced = await misplacedFiles(root, entries);
+  return misplaced.map(
+    (file) =>
+      `${name}/${file} is not served: a version's folder is named by a positive integer, without zeros in front`,
+  );
+}
+
 /** Whether a folder without version and configuration is meant to be a model: it is empty, or holds ONNX files. */
 export async function isMeantAsModel(root: string, entries: readonly string[]): Promise<boolean> {
   return visible(entries).length === 0 || (await misplacedFiles(root, entries)).length > 0;

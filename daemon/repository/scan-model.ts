@@ -6,7 +6,7 @@ import { fileErrorText } from "../config/yaml-file.ts";
 import { deriveVersion, type ModelDefaults } from "./derive-version.ts";
 import { VersionError } from "./errors.ts";
 import { type InspectedVersion, inspectVersion } from "./inspect-version.ts";
-import { isMeantAsModel, noVersionReason } from "./misplaced.ts";
+import { besideVersions, isMeantAsModel, noVersionReason } from "./misplaced.ts";
 import type { ModelVersion } from "./model.ts";
 import { CONFIG_FILES, type ModelConfig, readModelConfig } from "./model-config.ts";
 import { fileSignature, folderSignature } from "./version-files.ts";
@@ -49,6 +49,8 @@ export interface ModelMemory {
   readonly configSignature: string;
   /** Why it has no version; null where it has, or where that was not looked at. */
   readonly noVersion: string | null;
+  /** What is to be said of ONNX files beside its versions. */
+  readonly beside: readonly string[];
   readonly versions: ReadonlyMap<number, VersionMemory>;
 }
 
@@ -77,7 +79,7 @@ export async function scanModel(
 ): Promise<ScannedModel | null> {
   const name = path.basename(dir);
   const none = { name, versions: [], policy: POLICY_DEFAULT, warnings: [] };
-  const memory: ModelMemory = before ?? { configSignature: "", noVersion: null, versions: new Map() };
+  const memory: ModelMemory = before ?? { configSignature: "", noVersion: null, beside: [], versions: new Map() };
   let root: string;
   let entries: string[];
   try {
@@ -108,8 +110,10 @@ export async function scanModel(
     memories.set(version, next);
     scanned.push(next.outcome);
   }
+  const others = entries.filter((entry) => versionNumber(entry) === null);
+  const beside = versions.length === 0 ? [] : await besideVersions(name, root, others);
   const noVersion = versions.length > 0 ? null : await noVersionReason(name, root, entries, config.modelFile);
-  // A folder that is being filled is nothing to complain about.
+  // A folder that is being filled is nothing to complain about; nor is one beside that will be a version by another name.
   const isFilling = options.settle && noVersion !== before?.noVersion;
   return {
     name,
@@ -117,8 +121,11 @@ export async function scanModel(
     policy: versionPolicy(config.written),
     reason: config.problems.length > 0 ? config.problems.map(formatProblem).join("; ") : isFilling ? null : noVersion,
     isUncertain: config.problems.length > 0,
-    warnings: config.warnings,
-    memory: { configSignature, noVersion, versions: memories },
+    warnings: [
+      ...config.warnings,
+      ...(options.settle ? beside.filter((text) => before?.beside.includes(text)) : beside),
+    ],
+    memory: { configSignature, noVersion, beside, versions: memories },
   };
 }
 

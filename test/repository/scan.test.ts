@@ -134,10 +134,12 @@ test("a missing repository, a file in its place, and an empty one are told in se
 });
 
 test("misplaced models are told once, with where they belong", async (t) => {
-  const { repository } = rig(
+  const { repository, dir } = rig(
     t,
     {
       "good/1/model.onnx": GOOD,
+      "good/v2/model.onnx": GOOD,
+      "good/configs/readme.txt": "hello",
       "nov/model.onnx": GOOD,
       "v0/v1/model.onnx": GOOD,
       "empty/.keep": "",
@@ -155,10 +157,17 @@ test("misplaced models are told once, with where they belong", async (t) => {
     nov: `nov has no version: expected nov/1/model.onnx, ${any}; found model.onnx`,
     v0: `v0 has no version: expected v0/1/model.onnx, ${any}; found v1/model.onnx`,
   });
+  const beside = (file: string) =>
+    `${file} is not served: a version's folder is named by a positive integer, without zeros in front`;
   assert.deepEqual(first.warnings, [
+    beside("good/v2/model.onnx"),
     "iris.onnx is not served: it belongs in iris/1/model.onnx",
     "model.onnx is not served: it belongs in MODEL/1/model.onnx",
   ]);
+  assert.deepEqual((await repository.scan()).warnings, []);
+  writeFiles(dir, { "good/3.new/model.onnx": GOOD });
+  assert.deepEqual((await repository.scan()).warnings, [], "it may be on its way to be a version");
+  assert.deepEqual((await repository.scan()).warnings, [beside("good/3.new/model.onnx")]);
   assert.deepEqual((await repository.scan()).warnings, []);
 });
 
@@ -271,7 +280,12 @@ test("only positive integers are versions, and the policy chooses among them", a
   ]);
   const torn = result.unavailable.find(({ name }) => name === "torn");
   assert.equal(torn?.reason, "torn/config.yaml:1:15: traffic.1: names version 1, which `versions` leaves out");
-  assert.deepEqual(result.warnings, ["some: version 7 is asked for by its configuration, but does not exist"]);
+  const beside = result.warnings.filter((text) => / is not served: /.test(text));
+  assert.equal(beside.length, 6 * 4, "0, 01, v3 and -4 of each model");
+  assert.deepEqual(
+    result.warnings.filter((text) => !beside.includes(text)),
+    ["some: version 7 is asked for by its configuration, but does not exist"],
+  );
 });
 
 test("when the newest version is broken, the newest sound one is served", async (t) => {
