@@ -63,7 +63,7 @@ export interface InferOptions {
   readonly parameters?: Readonly<Record<string, ParameterValue>> | undefined;
   /** gRPC metadata of this request, which then goes as a unary call: a stream has one for all its requests. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
-  /** Whether it is tried on another daemon when shed; default the client's. */
+  /** Whether it is tried again when shed (on another daemon) or lost with its lane (once); default the client's. */
   readonly retry?: boolean | undefined;
   /** How this request travels; default the client's. */
   readonly transport?: Transport | undefined;

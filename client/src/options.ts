@@ -17,7 +17,7 @@ export interface SlacklineClientOptions {
   readonly transport?: Transport;
   /** Streams per target; default 2, and 4 where a target may resolve to several addresses. */
   readonly streams?: number;
-  /** Whether a shed request is tried on another daemon while its deadline leaves time; default true. */
+  /** Whether a request is tried again, while its deadline leaves time, on another daemon when shed, and once when its lane was lost; default true. */
   readonly retry?: boolean;
   /** Deadline of requests that state none, in milliseconds from the call; default none (the daemon then applies the model's SLO). */
   readonly deadlineMs?: number;

@@ -251,7 +251,7 @@ export class Router implements LinkEvents {
   /** Whether a daemon's UNAVAILABLE is a state that passes: it restarts, or it says when to come back. */
   #mayPass(call: InferCall, { reason, retryAfterMs }: SlacklineError): boolean {
     // The request may be what brought the lane down: it gets one more chance, not one lane after another.
-    if (reason === LANE_LOST) return call.lanesLost++ === 0;
+    if (reason === LANE_LOST) return call.settings.retry && call.lanesLost++ === 0;
     return reason === DRAINING || retryAfterMs !== undefined;
   }
 

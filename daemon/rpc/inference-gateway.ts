@@ -226,6 +226,8 @@ export class InferenceGateway {
     } else if (error === null) {
       this.#askReplaceable(taken, model);
     } else {
+      // What is wrong with the request itself is not the fallback's to say.
+      this.#read(taken, model, null);
       this.#fallbacks.askStandIn(this.#replaceableCall(taken, model, error));
     }
   }

@@ -58,12 +58,25 @@ function shedError(
       return new RpcError(
         "RESOURCE_EXHAUSTED",
         cause,
-        `the queue of model '${model}' is full: ${cause}_max is ${detail.limit ?? "reached"}${hint}`,
+        `${queueSentence(cause, detail, request, model)}${hint}`,
         retryAfterMs,
       );
     case "unloaded":
       return new RpcError("UNAVAILABLE", cause, `model '${model}' was unloaded before the request was executed`);
   }
+}
+
+function queueSentence(
+  cause: "queue_items" | "queue_bytes",
+  { limit }: ShedDetail,
+  { items, bytes }: AcceptedRequest,
+  model: string,
+): string {
+  const own = cause === "queue_items" ? items : bytes;
+  const what = cause === "queue_items" ? "items" : "bytes";
+  return limit !== undefined && own > limit
+    ? `the request's ${own} ${what} are more than may wait for model '${model}': ${cause}_max is ${limit}`
+    : `the queue of model '${model}' is full: ${cause}_max is ${limit ?? "reached"}`;
 }
 
 function expiredSentence(request: AcceptedRequest, model: string, nowUs: number): string {

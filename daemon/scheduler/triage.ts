@@ -35,14 +35,17 @@ export class Triage {
     if (meta.again === true) return null;
     const full =
       model.queuedItems + meta.items > spec.queueItemsMax
-        ? ({ cause: "queue_items", limit: spec.queueItemsMax } as const)
+        ? ({ cause: "queue_items", limit: spec.queueItemsMax, own: meta.items } as const)
         : model.queuedBytes + meta.bytes > spec.queueBytesMax
-          ? ({ cause: "queue_bytes", limit: spec.queueBytesMax } as const)
+          ? ({ cause: "queue_bytes", limit: spec.queueBytesMax, own: meta.bytes } as const)
           : null;
     if (full === null) return null;
+    const { queuedItems } = model;
+    // There is no time at which it would fit.
+    if (full.own > full.limit) return { cause: full.cause, detail: { limit: full.limit, queuedItems } };
     // What fills the queue need not wait in this group: it may have another shape, or no deadline.
-    const retryAfterUs = this.#drainUs(group, model.queuedItems, nowUs);
-    return { cause: full.cause, detail: { limit: full.limit, queuedItems: model.queuedItems, retryAfterUs } };
+    const retryAfterUs = this.#drainUs(group, queuedItems, nowUs);
+    return { cause: full.cause, detail: { limit: full.limit, queuedItems, retryAfterUs } };
   }
 
   /** Puts an admitted request where it belongs, unless it ends right away. */

@@ -122,6 +122,7 @@ export interface ShedDetail {
   /** Limit that was reached, for `queue_items` and `queue_bytes`. */
   readonly limit?: number;
   readonly queuedItems?: number;
+  /** Absent where trying again does not help: the request alone is more than the limit, for example. */
   readonly retryAfterUs?: number;
 }
 

@@ -63,6 +63,7 @@ export interface FakeDaemonOptions {
   readonly behave?: (request: ModelInferRequest__Output, arrival: Arrival) => Behaviour;
   /** Whether the service has ModelStreamInfer. */
   readonly streams?: boolean;
+  /** By name; under `NAME/VERSION` what is said of one version. */
   readonly models?: Readonly<Record<string, ModelMetadataResponse>>;
   readonly maxMessageBytes?: number;
   /** Shared memory: without it the server neither offers it nor knows the calls. */
@@ -143,7 +144,9 @@ export class FakeDaemon {
       ServerReady: unary(() => ({ ready: daemon!.ready })),
       ServerMetadata: unary(() => ({ name: "fake", version: "1.2.3", extensions })),
       ModelReady: unary(({ name }: { name: string }) => ({ ready: known(name) !== undefined })),
-      ModelMetadata: unary(({ name }: { name: string }) => known(name)),
+      ModelMetadata: unary(
+        ({ name, version }: { name: string; version: string }) => models[`${name}/${version}`] ?? known(name),
+      ),
       ModelConfig: unary(({ name }: { name: string }) => ({
         config: options.config?.(name) ?? { name, max_batch_size: 8 },
       })),

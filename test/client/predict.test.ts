@@ -477,6 +477,44 @@ it("predict says which arrays it could not write, since nothing told their shape
   assert.match(stderr, /not written, since only an answer tells the shape, .*: .*out\/x\.npy \(declared \[-1\]\)\n$/);
 });
 
+it("predict resumes arrays of which no row has told the shape", async (t) => {
+  const fixed = { name: "a", datatype: "FP32", shape: [-1, 3] };
+  const varying = { name: "b", datatype: "FP32", shape: [-1, -1] };
+  const x = { name: "x", datatype: "FP32", shape: [-1, 3] };
+  const { daemon, file, dir, predict } = await rig(t, VECTOR, {
+    models: { m: { name: "m", versions: ["1"], inputs: [x], outputs: [fixed, varying] } },
+    behave: () => ({ type: "error", code: "INVALID_ARGUMENT", message: "bad", cause: "bad" }),
+  });
+  const out = `${dir}/out/`;
+  writeFileSync(file("in.npy"), npy("<f4", [2, 3], Float32Array.of(1, 2, 3, 4, 5, 6)));
+  const args = ["--input", `x=${file("in.npy")}`, "--output", out];
+  assert.equal((await predict(...args)).code, 1);
+  assert.deepEqual([existsSync(`${out}a.npy`), existsSync(`${out}b.npy`)], [true, false]);
+  daemon.arrivals.length = 0;
+  const { stderr } = await predict(...args, "--resume");
+  assert.match(stderr, /m: 2 rows \(2 of them before\), 2 failed/);
+  // With an answered row among them the array that is missing was lost.
+  writeFileSync(`${out}errors.jsonl`, jsonLines([{ row: 0, error: { code: "INTERNAL", reason: null, message: "" } }]));
+  assert.match((await predict(...args, "--resume")).stderr, /b\.npy is missing, but 2 rows of other outputs are there/);
+});
+
+it("predict refuses to mix what versions with different interfaces answer", async (t) => {
+  const wide = [{ name: "x", datatype: "FP32", shape: [-1, -1] }];
+  const x = [{ name: "x", datatype: "FP32", shape: [-1, 3] }];
+  const { file, predict, results } = await rig(t, VECTOR, {
+    models: {
+      m: { name: "m", versions: ["1", "2"], inputs: x, outputs: x },
+      "m/2": { name: "m", versions: ["1", "2"], inputs: wide, outputs: wide },
+    },
+    behave: (request) => ({ type: "answer", response: { ...echo(request), model_version: "2" } }),
+  });
+  writeFileSync(file("in.jsonl"), jsonLines(countedRows(2)));
+  const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"));
+  assert.equal(code, 1);
+  assert.match(stderr, /version 2 of model 'm' answered, but has other inputs, .*: choose one with --version/);
+  assert.deepEqual(results(), []);
+});
+
 it("predict counts rows as failed whose outputs are of another type than the model declared", async (t) => {
   const { daemon, file, dir, predict, results } = await rig(t, VECTOR, {
     behave: (request) => ({
@@ -554,19 +592,50 @@ describe("predict and what goes wrong", () => {
     assert.deepEqual(results(), answersTo(1));
   });
 
-  it("loses one row to one that brings the device down whenever it is executed", async (t) => {
+  it("loses one row to one that brings the device down, which it does twice", async (t) => {
+    const lost = { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" } as const;
+    let crashes = 0;
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      behave: (request) => {
+        const values = valuesOf(request);
+        if (values.includes(9)) crashes++;
+        // The request after it shares its batch on the device, the first time.
+        return values.includes(9) || (values.length > 3 && values.includes(12)) ? lost : { type: "echo" };
+      },
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(24)));
+    const flags = ["--items-per-request", "4", "--outstanding", "12"];
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 1);
+    const expected: Result[] = answersTo(24);
+    expected[9] = { row: 9, id: "r9", error: { code: "UNAVAILABLE", reason: "lost", message: "the device was lost" } };
+    assert.deepEqual(results(), expected);
+    assert.equal(crashes, 2);
+    // Both requests that were lost, row by row.
+    assert.equal(daemon.arrivals.filter(({ request }) => itemsOf(request) === 1).length, 8);
+  });
+
+  it("does not try again what is more than a queue may ever hold", async (t) => {
     const { file, predict, results } = await rig(t, VECTOR, {
       behave: (request) =>
-        valuesOf(request).includes(1)
-          ? { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" }
+        itemsOf(request) > 1
+          ? { type: "error", code: "RESOURCE_EXHAUSTED", message: "more than may wait", cause: "queue_items" }
           : { type: "echo" },
     });
     writeFileSync(file("in.jsonl"), jsonLines(countedRows(4)));
-    const flags = ["--items-per-request", "4"];
-    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 1);
-    const expected: Result[] = answersTo(4);
-    expected[1] = { row: 1, id: "r1", error: { code: "UNAVAILABLE", reason: "lost", message: "the device was lost" } };
-    assert.deepEqual(results(), expected);
+    const flags = ["--items-per-request", "2"];
+    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 0);
+    assert.deepEqual(results(), answersTo(4));
+  });
+
+  it("ends with what it fails of although a pipe that it reads from is silent", async (t) => {
+    const { file, predict } = await rig(t);
+    execFileSync("mkfifo", [file("in.jsonl")]);
+    const writer = spawn("sh", ["-c", `exec 3>"${file("in.jsonl")}"; cat "${file("rows")}" >&3; exec sleep 600`]);
+    t.after(() => writer.kill());
+    writeFileSync(file("rows"), jsonLines(countedRows(3)));
+    const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", "/dev/full", "--force");
+    assert.equal(code, 1);
+    assert.match(stderr, /ENOSPC/);
   });
 
   it("does not try a message again that is too large whenever it comes", async (t) => {
@@ -773,6 +842,34 @@ describe("predict --resume", () => {
     assert.equal(daemon.arrivals.length, 4);
     assert.equal(readFileSync(file("out.jsonl"), "utf8"), whole);
     assert.equal(results().length, 10);
+  });
+
+  it("does not touch a file that is no result although its only line has no end", async (t) => {
+    const { file, predict } = await rig(t);
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(1)));
+    const precious = '{"my": "settings"}';
+    writeFileSync(file("out.jsonl"), precious);
+    const { code, stderr } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), "--resume");
+    assert.equal(code, 1);
+    assert.match(stderr, /line 1 of .*out\.jsonl is not what predict writes there/);
+    assert.equal(readFileSync(file("out.jsonl"), "utf8"), precious);
+  });
+
+  it("goes on by the version that answered before, whatever the model's next one takes", async (t) => {
+    const old = [{ name: "x", datatype: "FP32", shape: [-1, 3] }];
+    const other = [{ name: "y", datatype: "FP32", shape: [-1, 5] }];
+    const { daemon, file, predict, results } = await rig(t, VECTOR, {
+      models: {
+        m: { name: "m", versions: ["1", "2"], inputs: other, outputs: other },
+        "m/1": { name: "m", versions: ["1", "2"], inputs: old, outputs: old },
+      },
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(4)));
+    writeFileSync(file("out.jsonl"), jsonLines(answersTo(2)));
+    const { code } = await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), "--resume");
+    assert.equal(code, 0);
+    assert.deepEqual(results(), answersTo(4));
+    assert.ok(daemon.arrivals.every(({ request }) => request.model_version === "1"));
   });
 
   it("notices another input", async (t) => {

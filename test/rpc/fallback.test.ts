@@ -120,6 +120,16 @@ describe("a model with a fallback", () => {
     assert.ok(deadlineUs! - beforeUs >= 7_000 && deadlineUs! - harness.inference.nowUs() <= 7_000);
   });
 
+  it("says what is wrong with a request although its device restarts", async () => {
+    const request = { ...heavy(), model_name: "restarting" };
+    const { code, message } = failed(
+      await infer(harness.client, { ...request, inputs: [{ ...request.inputs![0]!, name: "y" }] }),
+    );
+    assert.equal(code, "INVALID_ARGUMENT");
+    assert.match(message, /'y'/);
+    assert.deepEqual(harness.fallbacks, []);
+  });
+
   it("gives its own refusal where the fallback refuses too", async () => {
     harness.inference.outcomes.set("heavy/1", shed("late"));
     harness.inference.outcomes.set("vector/1", shed("queue_items"));

@@ -92,6 +92,22 @@ test("a full queue's retry hint counts all that fills it, work without deadlines
   assert.ok(detail!.retryAfterUs! >= 50_000 + 13_000, String(detail!.retryAfterUs));
 });
 
+test("a request that alone is more than may wait is not told to come back", () => {
+  const at = world({ queueItemsMax: 4, queueBytesMax: 1000 });
+  at.arrive("other");
+  for (const queued of [0, 1]) {
+    for (const [cause, size] of [
+      ["queue_items", { items: 5 }],
+      ["queue_bytes", { bytes: 1001 }],
+    ] as const) {
+      const refused = at.arrive("m", size);
+      assert.equal(refused.cause, cause);
+      assert.deepEqual([refused.detail?.queuedItems, refused.detail?.retryAfterUs], [queued, undefined]);
+    }
+    at.arrive("m");
+  }
+});
+
 test("what leaves the queue makes room in it", () => {
   const at = world({ queueItemsMax: 1 });
   at.arrive("other");

@@ -67,8 +67,11 @@ async function describe(client: SlacklineClient, options: GenerateOptions): Prom
   return Promise.all(
     names.map(async (name) => {
       const metadata = await client.modelMetadata(name, { timeoutMs });
-      // ModelConfig is an extension: other servers may not have it.
-      const config = await client.modelConfig(name, { timeoutMs }).catch(() => null);
+      const config = await client.modelConfig(name, { timeoutMs }).catch((error: unknown) => {
+        // An extension, which other servers may not have.
+        if (error instanceof SlacklineError && error.code === "UNIMPLEMENTED") return null;
+        throw error;
+      });
       return { ...metadata, name, maxBatchSize: config?.max_batch_size ?? null };
     }),
   );

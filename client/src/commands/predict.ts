@@ -1,13 +1,15 @@
 /** `slackline-client predict`: a model over a file of any size, as best-effort work. */
 import { stat } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { SlacklineClient } from "../client.ts";
 import { invalidArgument, SlacklineError } from "../errors.ts";
-import { Answerer, VERSION_GONE } from "../predict/answer.ts";
+import { Answerer, VERSION_GONE, versionGone } from "../predict/answer.ts";
 import { jsonInput } from "../predict/json-input.ts";
-import { jsonOutput } from "../predict/json-output.ts";
+import { jsonOutput, versionIn } from "../predict/json-output.ts";
 import { describeModel, type PredictModel } from "../predict/model.ts";
 import { npyInput } from "../predict/npy-input.ts";
 import { filesOf, npyOutput } from "../predict/npy-output.ts";
+import { isNotServed } from "../predict/passing.ts";
 import { Progress } from "../predict/progress.ts";
 import type { RowSink, RowSource } from "../predict/rows.ts";
 import { run as runRows } from "../predict/run.ts";
@@ -95,14 +97,16 @@ async function run(argv: readonly string[]): Promise<number> {
     ...(outstanding === null ? {} : { queueMax: outstanding }),
   });
   try {
-    const model = await describeModel(client, { name: options.model, version, outputs, timeoutMs: connectTimeoutMs });
+    const describe = (wanted: string | undefined): Promise<PredictModel> =>
+      describeModel(client, { name: options.model, version: wanted, outputs, timeoutMs: connectTimeoutMs });
+    const model = version === undefined ? await describeAsBefore(options, describe) : await describe(version);
     const sizes = sizesOf(options, model);
     await checkApart(options, model);
     const source = await openSource(options, model);
     try {
       const sink = await openSink(options, model, source);
       try {
-        return await predictRows(client, model, options, sizes, source, sink);
+        return await predictRows(client, model, describe, options, sizes, source, sink);
       } finally {
         await sink.close();
       }
@@ -112,6 +116,30 @@ async function run(argv: readonly string[]): Promise<number> {
   } finally {
     client.close();
   }
+}
+
+/** The model as the version describes it that answered the rows before; without those as the one that speaks for it. */
+async function describeAsBefore(
+  { model, output, existing }: PredictOptions,
+  describe: (version: string | undefined) => Promise<PredictModel>,
+): Promise<PredictModel> {
+  const resumes = existing === "resume" && output.type === "lines" && output.file !== "-";
+  const before = resumes ? await versionIn(output.file) : undefined;
+  try {
+    return await describe(before);
+  } catch (error) {
+    if (before === undefined || !(error instanceof SlacklineError) || !isNotServed(error)) throw error;
+    throw versionGone(model, before, error);
+  }
+}
+
+/** Versions that get a share of the traffic may differ from the one that describes the model. */
+function checkAlike(described: PredictModel, answered: PredictModel, version: string): void {
+  if (isDeepStrictEqual(described, answered)) return;
+  throw new SlacklineError(
+    "FAILED_PRECONDITION",
+    `version ${version} of model '${described.name}' answered, but has other inputs, outputs or batches than the version that describes the model: choose one with --version`,
+  );
 }
 
 /** How to go on with what was written; empty for a stream. */
@@ -124,6 +152,7 @@ function resumeHint({ output, existing }: PredictOptions, version: string | unde
 async function predictRows(
   client: SlacklineClient,
   model: PredictModel,
+  describe: (version: string) => Promise<PredictModel>,
   options: PredictOptions,
   sizes: Sizes,
   source: RowSource,
@@ -158,6 +187,7 @@ async function predictRows(
       versionBefore: sink.before.version,
       timeoutMs: options.timeoutMs,
       signal: stop.signal,
+      answeredBy: async (version) => checkAlike(model, await describe(version), version),
       waiting: (error) => tally.waiting(error),
     });
     await runRows({

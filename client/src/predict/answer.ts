@@ -8,6 +8,7 @@ import type { PredictModel } from "./model.ts";
 import { isNotServed, passes, pauseMsOf } from "./passing.ts";
 import { type Batch, inputsOf, outputsOf } from "./requests.ts";
 import type { ReadRow, RowResult } from "./rows.ts";
+import { Turns } from "./turns.ts";
 
 export interface AnswerOptions {
   /** The version of the model that was asked for; undefined: the one that answers first. */
@@ -17,12 +18,12 @@ export interface AnswerOptions {
   /** How long a request may take, all attempts together, in milliseconds; null: as long as it takes. */
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
+  /** Told once which version it is, where none was asked for and none answered before; rejects where that one can't go on. */
+  readonly answeredBy: (version: string) => Promise<void>;
   /** Told whenever a request is to be tried again later. */
   readonly waiting: (error: SlacklineError) => void;
 }
 
-/** Attempts at a row alone with which a device's lane was lost: it may be what brings the lane down. */
-const LOST_TRIES_MAX = 3;
 /** Why a run ends whose version of the model is not served any more. */
 export const VERSION_GONE = "version_gone";
 /** What no other row would fare better with. */
@@ -42,7 +43,9 @@ export class Answerer {
   readonly #model: PredictModel;
   readonly #outputs: readonly string[];
   readonly #options: AnswerOptions;
+  readonly #turns = new Turns();
   #version: string | undefined;
+  #told: boolean;
 
   constructor(client: SlacklineClient, model: PredictModel, options: AnswerOptions) {
     this.#client = client;
@@ -50,22 +53,35 @@ export class Answerer {
     this.#outputs = model.outputs.map(({ name }) => name);
     this.#options = options;
     this.#version = options.version ?? options.versionBefore;
+    this.#told = this.#version !== undefined;
     // Every request that pauses listens to it.
     setMaxListeners(0, options.signal);
   }
 
   /** A result for each row; rejects where the run can't go on. */
-  async answer(batch: Batch): Promise<RowResult[]> {
+  answer(batch: Batch): Promise<RowResult[]> {
+    return this.#answer(batch, false);
+  }
+
+  /** @param alone whether no other request is under way, nor may be */
+  async #answer(batch: Batch, alone: boolean): Promise<RowResult[]> {
     const { timeoutMs } = this.#options;
     const endMs = timeoutMs === null ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
-    let lost = 0;
+    const infer = (): Promise<RowResult[]> => this.#infer(batch, endMs - performance.now());
     for (let pauses = 0; ; pauses++) {
+      let results: RowResult[];
       try {
-        return await this.#infer(batch, endMs - performance.now());
+        results = await (alone ? infer() : this.#turns.shared(infer));
       } catch (error) {
         if (!(error instanceof SlacklineError) || HOPELESS.has(error.code)) throw error;
         if (isNotServed(error)) throw this.#notServed(error);
-        const mayPass = error.reason === LANE_LOST ? batch.length === 1 && ++lost < LOST_TRIES_MAX : passes(error);
+        if (error.reason === LANE_LOST) {
+          // A daemon gives a model up whose lane crashes again and again: a row that does it alone has done it for the last time.
+          if (alone) return batch.map((row) => failed(row, error));
+          this.#options.waiting(error);
+          return this.#turns.alone(() => this.#oneByOne(batch, true));
+        }
+        const mayPass = passes(error);
         const pauseMs = pauseMsOf(error, pauses);
         if (mayPass && performance.now() + pauseMs < endMs) {
           this.#options.waiting(error);
@@ -73,10 +89,19 @@ export class Answerer {
         } else if (batch.length === 1 || mayPass || ALL_ALIKE.has(error.code)) {
           return batch.map((row) => failed(row, error));
         } else {
-          return this.#oneByOne(batch);
+          return this.#oneByOne(batch, alone);
         }
+        continue;
       }
+      await this.#tellVersion();
+      return results;
     }
+  }
+
+  async #tellVersion(): Promise<void> {
+    if (this.#told || this.#version === undefined) return;
+    this.#told = true;
+    await this.#options.answeredBy(this.#version);
   }
 
   async #infer(batch: Batch, leftMs: number): Promise<RowResult[]> {
@@ -85,6 +110,8 @@ export class Answerer {
       version: this.#version,
       outputs: this.#outputs,
       bestEffort: true,
+      // What is lost with its lane is tried again here, each row by itself.
+      retry: false,
       signal,
       ...(Number.isFinite(leftMs) ? { deadlineMs: Math.max(1, leftMs) } : {}),
     });
@@ -96,16 +123,20 @@ export class Answerer {
 
   #notServed(error: SlacklineError): SlacklineError {
     if (this.#version === undefined || this.#options.version !== undefined) return error;
-    const message = `version ${this.#version} of model '${this.#model.name}', which answered the rows before, is not served any more (${error.message}); --version N has another one answer those that are left`;
-    return new SlacklineError(error.code, message, { reason: VERSION_GONE, cause: error });
+    return versionGone(this.#model.name, this.#version, error);
   }
 
-  /** One after the other: where one brings a lane down, the others are not lost with it. */
-  async #oneByOne(batch: Batch): Promise<RowResult[]> {
+  async #oneByOne(batch: Batch, alone: boolean): Promise<RowResult[]> {
     const results: RowResult[] = [];
-    for (const row of batch) results.push(...(await this.answer([row])));
+    for (const row of batch) results.push(...(await this.#answer([row], alone)));
     return results;
   }
+}
+
+/** Why the run can't go on without a version that was not asked for, but answered before. */
+export function versionGone(model: string, version: string, error: SlacklineError): SlacklineError {
+  const message = `version ${version} of model '${model}', which answered the rows before, is not served any more (${error.message}); --version N has another one answer those that are left`;
+  return new SlacklineError(error.code, message, { reason: VERSION_GONE, cause: error });
 }
 
 function failed({ row, id }: ReadRow, { code, reason, message }: SlacklineError): RowResult {

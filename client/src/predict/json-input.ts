@@ -1,7 +1,8 @@
 /** Rows from JSON lines: `{"id": …, "inputs": {"NAME": nested arrays, …}}`, blank lines aside. */
-import { createReadStream } from "node:fs";
-import { open } from "node:fs/promises";
+import { closeSync, createReadStream, fstat, open } from "node:fs";
+import { Socket } from "node:net";
 import { addAbortSignal, type Readable } from "node:stream";
+import { promisify } from "node:util";
 import { invalidArgument, SlacklineError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import { shortened, shown, tensorFromJson } from "./json-tensor.ts";
@@ -15,13 +16,16 @@ const KEYS: ReadonlySet<string> = new Set(["id", "inputs"]);
 export async function jsonInput(file: string, model: PredictModel): Promise<RowSource> {
   if (file === "-") return new JsonLines("standard input", process.stdin, null, model);
   // Opened here, so that a missing file is an error before anything is written.
-  const handle = await open(file, "r");
-  const stats = await handle.stat();
+  const fd = await promisify(open)(file, "r");
+  const stats = await promisify(fstat)(fd);
   if (stats.isDirectory()) {
-    await handle.close();
+    closeSync(fd);
     throw invalidArgument(`--input ${file} is a folder; expected a file of JSON lines`);
   }
-  const stream = createReadStream(file, { fd: handle, highWaterMark: READ_BYTES });
+  // A file's stream could not be ended while it waits for whoever writes to a pipe.
+  const stream = stats.isFIFO()
+    ? new Socket({ fd, readable: true, writable: false })
+    : createReadStream(file, { fd, highWaterMark: READ_BYTES });
   return new JsonLines(file, stream, stats.isFile() ? stats.size : null, model);
 }
 

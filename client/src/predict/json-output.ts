@@ -45,6 +45,15 @@ export async function jsonOutput(file: string, model: PredictModel, existing: Ex
   return new JsonFile(handle, before);
 }
 
+/** The version that answered the last rows of an earlier run's file; undefined where there are none, or none says it. */
+export async function versionIn(file: string): Promise<string | undefined> {
+  const isFile = await stat(file).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+  return isFile ? (await readResults(file, () => true)).before.version : undefined;
+}
+
 function namesText(names: readonly string[]): string {
   return names.toSorted().join(", ");
 }
@@ -91,7 +100,10 @@ async function readResults(file: string, keep: Keep): Promise<{ readonly before:
   let end = 0;
   for await (const lines of linesOf(createReadStream(file, { highWaterMark: READ_BYTES }))) {
     for (const line of lines) {
-      if (!line.ended) break;
+      if (!line.ended) {
+        if (!isBegun(line)) throw noResult(file, line.number);
+        break;
+      }
       const written = resultOf(line, file);
       if (!keep(written)) return { before, end };
       before = {
@@ -104,6 +116,14 @@ async function readResults(file: string, keep: Keep): Promise<{ readonly before:
     }
   }
   return { before, end };
+}
+
+const RESULT_START = Buffer.from('{"row":');
+
+/** Whether an unended line can be one whose writing was cut short: another file's is not to be cut off. */
+function isBegun({ bytes }: Line): boolean {
+  const length = Math.min(bytes.length, RESULT_START.length);
+  return Buffer.compare(bytes.subarray(0, length), RESULT_START.subarray(0, length)) === 0;
 }
 
 interface WrittenResult {

@@ -41,6 +41,13 @@ export async function npyOutput(
     const rows = existing === "resume" ? await resumedRows(columns) : 0;
     const { handle, before } = await openLines(path.join(folder, ERRORS_FILE), existing, ({ row }) => row < rows);
     const sink = new NpyFolder(columns, handle, { ...before, rows, lastId: undefined });
+    try {
+      checkComplete(columns, rows, before.failed);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    for (const column of columns) if (column.isOpen) await column.truncate(rows);
     for (const column of columns) {
       if (existing === "overwrite") await rm(column.file, { force: true });
       if (!column.isOpen && !column.declaredShape.includes(-1)) await column.create(column.declaredShape);
@@ -52,21 +59,24 @@ export async function npyOutput(
   }
 }
 
-/** Opens the files of an earlier run, and cuts them off where the shortest ends; resolves with the rows of each. */
+/** Opens the files of an earlier run; resolves with the rows that all of them have. */
 async function resumedRows(columns: readonly Column[]): Promise<number> {
   let rows: number | null = null;
   for (const column of columns) {
     const complete = await column.open();
     if (complete !== null) rows = Math.min(rows ?? complete, complete);
   }
-  if (rows === null) return 0;
-  const missing = columns.find(({ isOpen }) => !isOpen);
-  if (missing !== undefined && rows > 0) {
-    const message = `${missing.file} is missing, but ${rows} rows of other outputs are there: choose those with --outputs, or begin anew with --force`;
-    throw new SlacklineError("FAILED_PRECONDITION", message);
-  }
-  for (const column of columns) if (column.isOpen) await column.truncate(rows);
-  return rows;
+  return rows ?? 0;
+}
+
+function checkComplete(columns: readonly Column[], rows: number, failed: number): void {
+  // Where every row failed, nothing has told the shape of an output that varies.
+  const missing = columns.find(
+    ({ isOpen, declaredShape }) => !isOpen && !(failed === rows && declaredShape.includes(-1)),
+  );
+  if (missing === undefined || rows === 0) return;
+  const message = `${missing.file} is missing, but ${rows} rows of other outputs are there: choose those with --outputs, or begin anew with --force`;
+  throw new SlacklineError("FAILED_PRECONDITION", message);
 }
 
 /** One output's file. */

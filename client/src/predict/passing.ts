@@ -4,13 +4,7 @@ import type { SlacklineError } from "../errors.ts";
 const PAUSE_MS_MIN = 20;
 const PAUSE_MS_MAX = 5_000;
 /** The client's and the daemon's causes of RESOURCE_EXHAUSTED that pass although no hint says when. */
-const PASSING: ReadonlySet<string | undefined> = new Set([
-  "client_queue",
-  "queue_items",
-  "queue_bytes",
-  "stream_requests",
-  "unread_answers",
-]);
+const PASSING: ReadonlySet<string | undefined> = new Set(["client_queue", "stream_requests", "unread_answers"]);
 
 /** Whether the model, or the version that was asked for, is not served and is not about to be. */
 export function isNotServed({ code, reason, retryAfterMs }: SlacklineError): boolean {

@@ -17,6 +17,8 @@ export class Progress {
     this.#current = current;
     this.#timer = setInterval(() => this.#show(), current ? TERMINAL_EVERY_MS : LINE_EVERY_MS);
     this.#timer.unref();
+    // The run goes on where nobody reads this any more.
+    if (!stream.listeners("error").includes(ignore)) stream.on("error", ignore);
   }
 
   /** Writes a line that stays. */
@@ -42,3 +44,5 @@ export class Progress {
     clearLine(this.#stream, 0);
   }
 }
+
+function ignore(): void {}
