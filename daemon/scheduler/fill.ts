@@ -55,7 +55,7 @@ export class FillTest {
       const due =
         view.items[g]! > 0
           ? view.deadlines[g * ITEMS_MAX]!
-          : view.rate[g]! * view.sloUs[g]! > EXPECTED_MIN
+          : view.awaitedRate[g]! * view.sloUs[g]! > EXPECTED_MIN
             ? view.nowUs + view.sloUs[g]!
             : Number.POSITIVE_INFINITY;
       this.#due[g] = due;

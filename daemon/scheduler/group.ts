@@ -70,6 +70,8 @@ export class Group {
   urgencyKey: number = Number.POSITIVE_INFINITY;
   /** Items per microsecond with deadlines, as of the last refresh. */
   rate = 0;
+  /** The same where what comes next is waited for: less after a burst has ended. */
+  awaitedRate = 0;
   /** Typical time from arrival to deadline. */
   sloUs: number;
   itemsMean = 1;
@@ -101,6 +103,7 @@ export class Group {
     if (nowUs - this.#refreshedUs < REFRESH_US) return;
     this.#refreshedUs = nowUs;
     this.rate = this.arrivals.read(nowUs);
+    this.awaitedRate = Math.min(this.rate, this.arrivals.limit(nowUs));
     for (const plan of this.plans) plan?.aim(this.rate, this.sloUs);
   }
 

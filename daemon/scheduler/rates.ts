@@ -1,5 +1,7 @@
 /** Time constant of the arrival-rate window. */
 const WINDOW_US = 2_000_000;
+/** Of random arrivals one in twenty is waited for as many gaps as this, or more. */
+const GAPS_AWAITED_MAX = 3;
 
 /** Arrivals of items per microsecond over an exponential window, unbiased while the window is still filling. */
 export class ArrivalRate {
@@ -7,8 +9,10 @@ export class ArrivalRate {
   #countedUs = 0;
   #firstUs = -1;
   #first = 0;
+  #last = 0;
 
   observe(items: number, nowUs: number): void {
+    this.#last = items;
     if (this.#firstUs < 0) {
       this.#firstUs = nowUs;
       this.#first = items;
@@ -17,6 +21,11 @@ export class ArrivalRate {
     }
     this.#count = this.#count * Math.exp((this.#countedUs - nowUs) / WINDOW_US) + items;
     this.#countedUs = nowUs;
+  }
+
+  /** The most items per microsecond that go with the time since the last: a burst is over before the window forgets it. */
+  limit(nowUs: number): number {
+    return (GAPS_AWAITED_MAX * this.#last) / Math.max(1, nowUs - this.#countedUs);
   }
 
   /** Items per microsecond at `nowUs`. */

@@ -39,4 +39,9 @@ export class QueuedRequest {
     this.expiresUs = meta.expiresUs ?? Number.POSITIVE_INFINITY;
     this.key = this.bestEffort ? meta.id : this.deadlineUs;
   }
+
+  /** Whether a lane with nothing else to do could have answered it in time. What could not be is no reason to do other things differently. */
+  isServable(): boolean {
+    return this.deadlineUs - this.arrivedUs >= this.group.aloneUs(this.items);
+  }
 }

@@ -136,7 +136,7 @@ export class CentralScheduler implements Scheduler {
     }
     const request = new QueuedRequest(meta, group, this.#tenants.of(meta.tenant), nowUs);
     this.#queues.admit(request);
-    if (!request.bestEffort && meta.again !== true) {
+    if (!request.bestEffort && meta.again !== true && request.isServable()) {
       this.#planner.fill.countArrival();
       group.observeArrival(request.items, request.deadlineUs - nowUs, nowUs);
     }

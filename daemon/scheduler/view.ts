@@ -39,6 +39,7 @@ export class View {
   readonly costAhead: Float64Array = new Float64Array(GROUPS_MAX);
   readonly rate: Float64Array = new Float64Array(GROUPS_MAX);
   readonly gapUs: Float64Array = new Float64Array(GROUPS_MAX);
+  readonly awaitedRate: Float64Array = new Float64Array(GROUPS_MAX);
   readonly sloUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly target: Int32Array = new Int32Array(GROUPS_MAX);
   readonly perItemUs: Float64Array = new Float64Array(GROUPS_MAX);
@@ -76,6 +77,7 @@ export class View {
       const plan = group.plans[lane.slot]!;
       const weight = weightOf(group);
       this.rate[g] = group.rate;
+      this.awaitedRate[g] = group.awaitedRate;
       this.gapUs[g] = group.rate > 0 ? 1 / group.rate : Number.POSITIVE_INFINITY;
       this.sloUs[g] = group.sloUs;
       this.target[g] = plan.target;

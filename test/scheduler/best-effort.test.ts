@@ -123,3 +123,36 @@ test("a small share is enough for a batch that takes long, in the end", () => {
   assert.equal(request.state, "answered");
   assert.equal(next.state, "answered");
 });
+
+test("deadlines that nobody could meet keep no room free for others like them", () => {
+  const at = world();
+  for (let i = 0; i < 300; i++) {
+    assert.equal(at.arrive("tight", { inUs: 4_500 }).cause, "late");
+    at.runFor(5_000);
+  }
+  const requests = Array.from({ length: 64 }, () => at.arrive("batch", bestEffort));
+  at.runFor(150_000);
+  assert.deepEqual(new Set(requests.map(({ state }) => state)), new Set(["answered"]));
+  assert.equal(at.started.length, 5);
+});
+
+test("after a burst of deadlines too short to fill beside them, fill is held back no longer than others of them are likely", () => {
+  const at = world();
+  at.arrive("batch", bestEffort);
+  at.runFor(100_000);
+  for (let i = 0; i < 200; i++) {
+    at.arrive("tight", { inUs: 6_000 });
+    at.runFor(5_000);
+  }
+  const lastUs = at.nowUs;
+  const requests = Array.from({ length: 64 }, () => at.arrive("batch", bestEffort));
+  at.runFor(10_000);
+  assert.ok(
+    requests.every(({ state }) => state === "queued"),
+    "another one is likely",
+  );
+  at.runFor(1_990_000);
+  const endUs = Math.max(...requests.map(({ endUs }) => endUs));
+  assert.ok(requests.every(({ state }) => state === "answered"));
+  assert.ok(endUs - lastUs < 1_200_000, `${endUs - lastUs}`);
+});
