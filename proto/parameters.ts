@@ -80,5 +80,8 @@ export const SHARED_MEMORY_CAUSE = "shared_memory";
  */
 export const SHARED_MEMORY_EXTENSION = "slackline_shared_memory";
 
+/** Parameter of a model's configuration: the version that it is of, where the request for it named none that with the largest share of the traffic. */
+export const VERSION_PARAMETER = "slackline_version";
+
 /** Metadata key that names the tenant, for weights and guaranteed shares. */
 export const TENANT_METADATA = "slackline-tenant";

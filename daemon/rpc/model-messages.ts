@@ -5,6 +5,7 @@ import type { ModelConfig } from "../../proto/generated/inference/ModelConfig.ts
 import type { ModelMetadataResponse } from "../../proto/generated/inference/ModelMetadataResponse.ts";
 import type { ModelStatistics } from "../../proto/generated/inference/ModelStatistics.ts";
 import type { StatisticDuration } from "../../proto/generated/inference/StatisticDuration.ts";
+import { VERSION_PARAMETER } from "../../proto/parameters.ts";
 import type { Datatype, TensorSpec } from "../engine/tensors.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { CountedTime, ModelStatisticsSnapshot } from "./ports.ts";
@@ -48,6 +49,7 @@ export function configMessage(version: ModelVersion): ModelConfig {
     output: version.outputs.map(tensor),
     instance_group: [{ name: version.name, count, kind }],
     ...(batched ? { dynamic_batching: { preferred_batch_size: [...(settings.buckets ?? [])] } } : {}),
+    parameters: { [VERSION_PARAMETER]: { string_value: String(version.version) } },
     model_transaction_policy: { decoupled: false },
     ...(settings.cache ? { response_cache: { enable: true } } : {}),
   };

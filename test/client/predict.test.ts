@@ -346,6 +346,19 @@ describe("predict with JSON lines", () => {
     );
   });
 
+  it("keeps to the version that the server describes, where it says which that is", async (t) => {
+    const { daemon, file, predict } = await rig(t, VECTOR, {
+      config: (name) => ({ name, max_batch_size: 8, parameters: { slackline_version: { string_value: "3" } } }),
+    });
+    writeFileSync(file("in.jsonl"), jsonLines(countedRows(3)));
+    const args = ["--input", file("in.jsonl"), "--output", file("out.jsonl"), "--items-per-request", "1"];
+    assert.equal((await predict(...args)).code, 0);
+    assert.deepEqual(
+      daemon.arrivals.map(({ request }) => request.model_version),
+      ["3", "3", "3"],
+    );
+  });
+
   it("keeps to the version that answered first, and says which it is", async (t) => {
     const { daemon, file, predict, results } = await rig(t, VECTOR, {
       // Requests that name no version are shared out.

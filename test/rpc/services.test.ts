@@ -81,6 +81,7 @@ describe("state, metadata and configuration", () => {
     assert.equal(config.scheduling_choice, "dynamic_batching");
     assert.equal(config.sequence_batching, undefined);
     assert.equal(config.response_cache, null);
+    assert.deepEqual(config.parameters, { slackline_version: { string_value: "1" } });
     const kept = await ask<{ config: Record<string, unknown> }>((done) =>
       client.ModelConfig({ name: "kept" }, done as never),
     );

@@ -11,14 +11,14 @@ import type { ReadRow, RowResult } from "./rows.ts";
 import { Turns } from "./turns.ts";
 
 export interface AnswerOptions {
-  /** The version of the model that was asked for; undefined: the one that answers first. */
+  /** The version of the model that was asked for; undefined: the one that is described, or else that answers first. */
   readonly version: string | undefined;
   /** The version that answered the rows before; undefined where there are none or they don't tell. */
   readonly versionBefore: string | undefined;
   /** How long a request may take, all attempts together, in milliseconds; null: as long as it takes. */
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
-  /** Told once which version it is, where none was asked for and none answered before; rejects where that one can't go on. */
+  /** Told once which version it is, where that was not known before it answered; rejects where that one can't go on. */
   readonly answeredBy: (version: string) => Promise<void>;
   /** Told whenever a request is to be tried again later. */
   readonly waiting: (error: SlacklineError) => void;
@@ -52,7 +52,7 @@ export class Answerer {
     this.#model = model;
     this.#outputs = model.outputs.map(({ name }) => name);
     this.#options = options;
-    this.#version = options.version ?? options.versionBefore;
+    this.#version = options.version ?? options.versionBefore ?? model.version;
     this.#told = this.#version !== undefined;
     // Every request that pauses listens to it.
     setMaxListeners(0, options.signal);

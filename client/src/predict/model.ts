@@ -2,11 +2,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { invalidArgument, SlacklineError } from "../errors.ts";
+import type { ModelConfig__Output } from "../generated/inference/ModelConfig.ts";
+import { VERSION_PARAMETER } from "../generated/parameters.ts";
 import type { TensorMetadata } from "../server-info.ts";
 import { passes, pauseMsOf } from "./passing.ts";
 
 export interface PredictModel {
   readonly name: string;
+  /** The version that is described; undefined where the server doesn't say. */
+  readonly version: string | undefined;
   /** Shapes are an item's: without the batch dimension where there is one. */
   readonly inputs: readonly TensorMetadata[];
   /** Those that are wanted. */
@@ -42,7 +46,8 @@ export async function describeModel(client: SlacklineClient, query: ModelQuery):
 async function describe(client: SlacklineClient, query: ModelQuery): Promise<PredictModel> {
   const { name, version, timeoutMs } = query;
   const metadata = await client.modelMetadata(name, { version, timeoutMs });
-  const maxBatchSize = await maxBatchSizeOf(client, query);
+  const config = await configOf(client, query);
+  const maxBatchSize = config !== null && config.max_batch_size > 0 ? config.max_batch_size : null;
   const item = (tensor: TensorMetadata): TensorMetadata =>
     maxBatchSize === null ? tensor : { ...tensor, shape: tensor.shape.slice(1) };
   const outputs = query.outputs?.map((wanted) => {
@@ -55,17 +60,17 @@ async function describe(client: SlacklineClient, query: ModelQuery): Promise<Pre
   });
   return {
     name,
+    version: version ?? config?.parameters[VERSION_PARAMETER]?.string_value,
     inputs: metadata.inputs.map(item),
     outputs: (outputs ?? metadata.outputs).map(item),
     maxBatchSize,
   };
 }
 
-async function maxBatchSizeOf(client: SlacklineClient, query: ModelQuery): Promise<number | null> {
+async function configOf(client: SlacklineClient, query: ModelQuery): Promise<ModelConfig__Output | null> {
   const { name, version, timeoutMs } = query;
   try {
-    const { max_batch_size } = await client.modelConfig(name, { version, timeoutMs });
-    return max_batch_size > 0 ? max_batch_size : null;
+    return await client.modelConfig(name, { version, timeoutMs });
   } catch (error) {
     // An extension, which other servers may not have: then rows have the shapes that metadata states.
     if (error instanceof SlacklineError && error.code === "UNIMPLEMENTED") return null;
