@@ -6,6 +6,7 @@ import type { ModelRepository, ScanResult } from "../repository/model-repository
 import type { CatalogEntry, ModelCatalog, ModelLookup, RepositoryAction, RepositoryParameter } from "../rpc/ports.ts";
 import type { ShapeProfiles } from "../scheduler/types.ts";
 import { ColdShapes } from "./cold-shapes.ts";
+import { difference } from "./interfaces.ts";
 import { IDLE_CHECK_MS, Placement } from "./placement.ts";
 import type { LifecycleLogger, LifecycleObserver, ModelHost, ModelLane, ReplicaPool } from "./ports.ts";
 import { needsSameSessions, type ServedModel } from "./served-model.ts";
@@ -329,9 +330,16 @@ export class Lifecycle implements ModelCatalog {
     };
     for (const { version } of this.#byKey.values()) {
       const { fallback } = version.settings;
-      if (fallback === null || this.find(fallback.model, fallback.version).type === "ready") continue;
+      if (fallback === null) continue;
       const name = fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
-      tell(version.key, `${version.key}: its fallback ${name} is not served; until it is, nothing falls back on it`);
+      const found = this.find(fallback.model, fallback.version);
+      if (found.type === "ready") {
+        const differs = difference(version, found.model.version);
+        if (differs !== null)
+          tell(version.key, `${version.key}: its fallback ${name} can't answer for it: it ${differs}`);
+      } else {
+        tell(version.key, `${version.key}: its fallback ${name} is not served; until it is, nothing falls back on it`);
+      }
     }
     for (const [name, split] of this.#splits) {
       const served = this.versions(name);
@@ -387,12 +395,16 @@ export class Lifecycle implements ModelCatalog {
         const gone = await this.#takeOff(before);
         if (!gone) return "the daemon ends";
       }
+      const main = this.find(version.name, "");
       const served = await this.#placement.place(version);
       this.#byKey.set(key, served);
       this.#publish(served);
       repository.setState(key, "READY");
       this.#tellServing(key);
       logger.info(loadDetails(served), `${key} is ready`);
+      const differs = main.type === "ready" ? difference(main.model.version, version) : null;
+      // Callers that name no version may get either.
+      if (differs !== null) logger.warn({ model: key }, `${key} ${differs} as the version that was served before`);
       return null;
     } catch (error) {
       const reason = (error as Error).message;

@@ -19,6 +19,7 @@ describe("fallback", () => {
     writeModelFiles(repository.dir, "full", files("slo_ms: 60000\nqueue_items_max: 1\nfallback: light/1\n"));
     writeModelFiles(repository.dir, "lonely", files("slo_ms: 60000\nfallback: nobody\n"));
     writeModelFiles(repository.dir, "light", { "1/model.onnx": addOne(WIDTH), "config.yaml": "slo_ms: 60000\n" });
+    writeModelFiles(repository.dir, "narrow", { "1/model.onnx": addOne(4), "config.yaml": "fallback: light\n" });
     live = await startLiveDaemon(repository.dir);
   });
   after(async () => {
@@ -57,11 +58,14 @@ describe("fallback", () => {
     assert.deepEqual([result.model, result.fallback], ["late", undefined]);
   });
 
-  test("that is not served is warned of", async () => {
+  test("that is not served, or can't answer, is warned of", async () => {
     const warnings = live.log.filter(({ level, msg }) => level === LEVEL.warn && msg.includes("fallback"));
     assert.deepEqual(
       warnings.map(({ msg }) => msg),
-      ["lonely/1: its fallback nobody is not served; until it is, nothing falls back on it"],
+      [
+        "lonely/1: its fallback nobody is not served; until it is, nothing falls back on it",
+        `narrow/1: its fallback light can't answer for it: it takes 'x' (FP32 [-1, ${WIDTH}]), not 'x' (FP32 [-1, 4])`,
+      ],
     );
     assert.equal((await ask("lonely")).model, "lonely");
   });

@@ -49,6 +49,20 @@ describe("poll", () => {
     assert.ok(!live.log.some(({ level }) => level >= LEVEL.error));
   });
 
+  test("a new version that takes something else is told", async () => {
+    writeModelFiles(repository.dir, "other", { "1/model.onnx": addOne(4), "config.yaml": CONFIG });
+    await until("the first is ready", async () => (await state("other", "1")) === "READY");
+    writeModelFiles(repository.dir, "other", { "2/model.onnx": addOne(6) });
+    await until("the second is ready", async () => (await state("other", "2")) === "READY");
+    const told = live.log.filter(({ level, msg }) => level === LEVEL.warn && msg.startsWith("other/2"));
+    assert.deepEqual(
+      told.map(({ msg }) => msg),
+      ["other/2 takes 'x' (FP32 [-1, 6]), not 'x' (FP32 [-1, 4]) as the version that was served before"],
+    );
+    rmSync(path.join(repository.dir, "other"), { recursive: true });
+    await until("it is gone", () => live.log.some(({ msg }) => msg === "other/2 is unloaded"));
+  });
+
   test("a version that fails to load leaves the old one serving", async () => {
     const traffic = startTraffic(live, "m");
     await traffic.answeredBy("2");
