@@ -7,7 +7,7 @@ import { TENANT_METADATA } from "./generated/parameters.ts";
 export type Transport = "stream" | "unary";
 
 export interface SlacklineClientOptions {
-  /** `host:port`, or any gRPC name such as `dns:///daemons.internal:8001`, whose addresses then share the requests. */
+  /** `host:port`, or a gRPC name such as `dns:///daemons.internal:8001`, whose addresses then share the requests. */
   readonly target?: string;
   /** Several daemons that serve the same models; requests go to the one with the fewest outstanding. */
   readonly targets?: readonly string[];
@@ -102,6 +102,9 @@ export function checkDeadline(deadlineMs: number | undefined): number | null {
   return Number.isFinite(deadlineMs) ? deadlineMs : null;
 }
 
+const GRPC_NAME = /^(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):/;
+const HOST_AND_PORT = /^(\[[^\]]+\]|[^:[\]]+):\d{1,5}$/;
+
 /** Fills in defaults; throws INVALID_ARGUMENT. */
 export function compileOptions(options: SlacklineClientOptions): CompiledOptions {
   const targets = [...(options.targets ?? []), ...(options.target === undefined ? [] : [options.target])];
@@ -114,6 +117,11 @@ export function compileOptions(options: SlacklineClientOptions): CompiledOptions
       `target "${url}" is a URL; a target is HOST:PORT, such as "localhost:8001", or a gRPC name such as "dns:///HOST:PORT" ` +
         "(TLS is asked for by `credentials`)",
     );
+  }
+  const portless = targets.find((target) => !GRPC_NAME.test(target) && !HOST_AND_PORT.test(target));
+  if (portless !== undefined) {
+    // gRPC would take port 443, whatever the credentials are.
+    throw invalidArgument(`target "${portless}" is not HOST:PORT, such as "localhost:8001" or "[::1]:8001"`);
   }
   const transport = options.transport ?? "stream";
   if (transport !== "stream" && transport !== "unary") {

@@ -232,11 +232,11 @@ describe("the client checks before it sends", () => {
 
   it("options too", () => {
     assert.throws(() => new SlacklineClient({}), /needs `target`/);
-    assert.throws(() => new SlacklineClient({ target: "x", streams: 0 }), /streams must be/);
+    assert.throws(() => new SlacklineClient({ target: "x:1", streams: 0 }), /streams must be/);
     assert.throws(
-      () => new SlacklineClient({ target: "x", transport: "carrier-pigeon" as never }),
+      () => new SlacklineClient({ target: "x:1", transport: "carrier-pigeon" as never }),
       /transport must be/,
     );
-    assert.throws(() => new SlacklineClient({ target: "x", graceMs: -1 }), /graceMs must be/);
+    assert.throws(() => new SlacklineClient({ target: "x:1", graceMs: -1 }), /graceMs must be/);
   });
 });

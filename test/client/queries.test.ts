@@ -84,6 +84,12 @@ describe("what a client asks besides inference", () => {
       () => new SlacklineClient({ target: "http://localhost:8001" }),
       /target "http:\/\/localhost:8001" is a URL; a target is HOST:PORT/,
     );
+    for (const target of ["localhost", ":::", "::1:8001", "localhost:", "localhost:grpc"]) {
+      assert.throws(() => new SlacklineClient({ target }), new RegExp(`target "${target}" is not HOST:PORT`), target);
+    }
+    for (const target of ["[::1]:8001", "10.0.0.1:8001", "dns:///daemons:8001", "unix:/run/slackline.sock"]) {
+      new SlacklineClient({ target }).close();
+    }
   });
 
   it("says why no server is reached", async () => {

@@ -44,9 +44,10 @@ export async function describeModel(client: SlacklineClient, query: ModelQuery):
 }
 
 async function describe(client: SlacklineClient, query: ModelQuery): Promise<PredictModel> {
-  const { name, version, timeoutMs } = query;
-  const metadata = await client.modelMetadata(name, { version, timeoutMs });
+  const { name, timeoutMs } = query;
   const config = await configOf(client, query);
+  const version = query.version ?? config?.parameters[VERSION_PARAMETER]?.string_value;
+  const metadata = await client.modelMetadata(name, { version, timeoutMs });
   const maxBatchSize = config !== null && config.max_batch_size > 0 ? config.max_batch_size : null;
   const item = (tensor: TensorMetadata): TensorMetadata =>
     maxBatchSize === null ? tensor : { ...tensor, shape: tensor.shape.slice(1) };
@@ -60,7 +61,7 @@ async function describe(client: SlacklineClient, query: ModelQuery): Promise<Pre
   });
   return {
     name,
-    version: version ?? config?.parameters[VERSION_PARAMETER]?.string_value,
+    version,
     inputs: metadata.inputs.map(item),
     outputs: (outputs ?? metadata.outputs).map(item),
     maxBatchSize,
