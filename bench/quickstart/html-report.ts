@@ -103,11 +103,13 @@ function latencyChart(models: readonly ModelFacts[]): string {
       return `<circle cx="${axis.at(value)}" cy="${y}" r="${[7, 5.5, 5, 4, 4][i]}" ${look}>${title}</circle>`;
     });
     const slo = axis.at(status.slo_ms);
+    // Away from the bar, which is often near.
+    const anchor = l.p99 <= status.slo_ms ? "end" : "start";
     return `<text x="0" y="${y + 4}">${escapeHtml(name)}</text>
 <line x1="${axis.at(l.p50)}" x2="${axis.at(l.max)}" y1="${y}" y2="${y}" stroke="${color}" stroke-width="2"/>${dots.join("")}
 <line x1="${slo}" x2="${slo}" y1="${y - 15}" y2="${y + 15}" stroke="#d92d20" stroke-width="3"><title>SLO ${milliseconds(status.slo_ms)}</title></line>
 <text x="${axis.at(l.p50)}" y="${y - 11}" text-anchor="middle" class="faint">${figure(l.p50)}</text>
-${axis.at(l.p99) - axis.at(l.p50) > 40 ? `<text x="${axis.at(l.p99)}" y="${y - 11}" text-anchor="middle" class="faint">${figure(l.p99)}</text>` : ""}`;
+${axis.at(l.p99) - axis.at(l.p50) > 60 ? `<text x="${axis.at(l.p99)}" y="${y - 11}" text-anchor="${anchor}" class="faint">${figure(l.p99)}</text>` : ""}`;
   });
   return `<svg viewBox="0 -4 ${WIDTH} ${height + 30}" role="img" aria-label="Latency percentiles by model">${xAxis(axis, height, "ms")}${rows.join("\n")}</svg>`;
 }
