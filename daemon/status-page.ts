@@ -9,6 +9,7 @@ import type { Lifecycle } from "./lifecycle/lifecycle.ts";
 import type { ServedModel } from "./lifecycle/served-model.ts";
 import type { EventLoopDelay } from "./metrics/event-loop-delay.ts";
 import type { Metrics } from "./metrics/metrics.ts";
+import { referenceText } from "./repository/model.ts";
 import type { IndexEntry, ModelRepository } from "./repository/model-repository.ts";
 import type { Profile } from "./scheduler/types.ts";
 import type { DaemonState, DaemonStatus, LaneStatus, ModelCounts, ModelStatus } from "./status.ts";
@@ -101,13 +102,14 @@ function modelStatus(
   queuedItems: number,
   counts: ModelCounts,
 ): ModelStatus {
+  const fallback = served?.version.settings.fallback ?? null;
   return {
     name: entry.name,
     version: entry.version === "" ? null : Number(entry.version),
     state: entry.state,
     reason: entry.reason,
     traffic,
-    fallback: fallbackName(served),
+    fallback: fallback === null ? null : referenceText(fallback),
     placement: served?.placement ?? "none",
     lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,
@@ -118,12 +120,6 @@ function modelStatus(
     queued_items: queuedItems,
     counts,
   };
-}
-
-function fallbackName(served: ServedModel | null): string | null {
-  const fallback = served?.version.settings.fallback ?? null;
-  if (fallback === null) return null;
-  return fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
 }
 
 function inMs(profile: Profile | null): (readonly [number, number])[] | null {

@@ -224,6 +224,8 @@ class ArrivalSource extends SimEvent {
   readonly #fallbacks: Fallbacks;
   readonly #statistics: Statistics;
   readonly #models: readonly ScenarioModel[];
+  /** Of the models, in the same order; undefined where a model has no fallback. */
+  readonly #standIns: readonly (ScenarioModel | undefined)[];
   readonly #stream: ArrivalStream;
   #next: Arrival | null = null;
 
@@ -233,7 +235,9 @@ class ArrivalSource extends SimEvent {
     this.#engine = engine;
     this.#fallbacks = new Fallbacks(engine);
     this.#statistics = statistics;
-    this.#models = scenario.models;
+    const { models } = scenario;
+    this.#models = models;
+    this.#standIns = models.map(({ fallback }) => models.find(({ name }) => name === fallback));
     this.#stream = stream;
     this.#prepare();
   }
@@ -259,7 +263,7 @@ class ArrivalSource extends SimEvent {
     const reply: Reply = (outcome, { fallback }) => {
       this.#statistics.replied(offered, outcome, fallback === "instead", this.#events.nowUs);
     };
-    const standIn = this.#models.find(({ name }) => name === asked.fallback);
+    const standIn = this.#standIns[model];
     if (standIn === undefined) this.#engine.submit(request, reply);
     else this.#fallbacks.ask(request, replaceable(asked, standIn, request, reply));
   }

@@ -91,8 +91,9 @@ export class Fallbacks {
     const asked =
       late &&
       call.again((request) => {
-        const reply: Reply = (outcome, accepted) => call.reply(outcome, accepted);
-        this.#submit({ ...request, explicit: false, fallback: "behind" }, call, reply);
+        this.#submit({ ...request, explicit: false, fallback: "behind" }, call, (outcome, accepted) => {
+          call.reply(outcome, accepted);
+        });
       });
     call.fellBack(asked ? "late" : "refused");
     if (!asked) call.refused(refused);

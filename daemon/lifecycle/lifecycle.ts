@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Device } from "../engine/ports.ts";
 import { RepositoryError } from "../repository/errors.ts";
-import type { ModelVersion } from "../repository/model.ts";
+import { type ModelVersion, referenceText } from "../repository/model.ts";
 import type { ModelRepository, ScanResult } from "../repository/model-repository.ts";
 import type { CatalogEntry, ModelCatalog, ModelLookup, RepositoryAction, RepositoryParameter } from "../rpc/ports.ts";
 import type { ShapeProfiles } from "../scheduler/types.ts";
@@ -331,7 +331,7 @@ export class Lifecycle implements ModelCatalog {
     for (const { version } of this.#byKey.values()) {
       const { fallback } = version.settings;
       if (fallback === null) continue;
-      const name = fallback.version === "" ? fallback.model : `${fallback.model}/${fallback.version}`;
+      const name = referenceText(fallback);
       const found = this.find(fallback.model, fallback.version);
       if (found.type === "ready") {
         const differs = difference(version, found.model.version);

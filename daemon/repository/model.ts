@@ -45,6 +45,17 @@ export interface TrafficShare {
   readonly share: number;
 }
 
+/** Another model as settings name it; version `""`: none is named. */
+export interface ModelReference {
+  readonly model: string;
+  readonly version: string;
+}
+
+/** The reference as it is written: `MODEL` or `MODEL/VERSION`. */
+export function referenceText({ model, version }: ModelReference): string {
+  return version === "" ? model : `${model}/${version}`;
+}
+
 /** A model's settings with every default filled in, units in the names. */
 export interface ModelSettings {
   /** null: max(100 ms, 4 · l(1)), decided when the model is profiled. */
@@ -63,7 +74,7 @@ export interface ModelSettings {
   readonly shedImplicit: boolean;
   readonly bestEffortDefault: boolean;
   /** Who answers where this model can't by a request's deadline; null: nobody. Version `""`: whichever answers when none is named. */
-  readonly fallback: { readonly model: string; readonly version: string } | null;
+  readonly fallback: ModelReference | null;
   /** Ascending by version; null: the highest version that is served gets all requests that name none. */
   readonly traffic: readonly TrafficShare[] | null;
   /** Whether answers are kept, and given again to equal requests. */

@@ -1,6 +1,6 @@
 /** The way of one request between wire and engine, whatever transport it came on. */
 import { getHeapStatistics } from "node:v8";
-import { type FallbackEnd, Fallbacks, type Refused, type ReplaceableCall } from "../engine/fallback.ts";
+import { type Ask, type FallbackEnd, Fallbacks, type Refused, type ReplaceableCall } from "../engine/fallback.ts";
 import type { AcceptedRequest, Inference, InferenceRequest, Outcome } from "../engine/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { RequestId } from "../scheduler/types.ts";
@@ -268,6 +268,12 @@ export class InferenceGateway {
     const { catalog } = this.#parts;
     const { pending, parameters, deadline, responder } = taken;
     let refusal: Refusal;
+    const askAs = (model: ServedModel, insteadOf: Refusal | null, ask: Ask): true => {
+      const read = this.#read(taken, model, insteadOf);
+      answer = read.answer;
+      ask(read.asked);
+      return true;
+    };
     return {
       model: version.key,
       deadlineUs: deadline.deadlineUs!,
@@ -280,10 +286,7 @@ export class InferenceGateway {
         pending.insteadOf = refusal;
         this.#forgetDecoded(pending);
         try {
-          const read = this.#read(taken, standIn, refusal);
-          answer = read.answer;
-          ask(read.asked);
-          return true;
+          return askAs(standIn, refusal, ask);
         } catch (thrown) {
           this.#tellUnfit(version.key, standIn.version.key, thrown);
           return false;
@@ -296,10 +299,7 @@ export class InferenceGateway {
         const found = catalog.find(version.name, String(version.version));
         if (found.type !== "ready") return false;
         try {
-          const read = this.#read(taken, found.model, null);
-          answer = read.answer;
-          ask(read.asked);
-          return true;
+          return askAs(found.model, null, ask);
         } catch (thrown) {
           // Not any more a request for it, or there is no room: what it said first is the answer.
           if (!(thrown instanceof RpcError)) this.#tellUnforeseen(version.key, thrown);

@@ -12,6 +12,7 @@ import { planFor } from "../../bench/plan/plan.ts";
 import { changeText, planText, reasonText } from "../../bench/plan/report.ts";
 import { parseScenario, type Scenario } from "../../bench/scenario/schema.ts";
 import { sampleModel, sampleStatus } from "../bench/sample-status.ts";
+import { OVERLOADED, STAND_IN } from "../sim/small-scenario.ts";
 
 const MAIN = fileURLToPath(new URL("../../bench/plan/main.js", import.meta.url));
 
@@ -159,17 +160,7 @@ test("what a fallback answered is load of the model that was asked, which falls 
 });
 
 test("a fallback that nobody asks by name has its place in the plan, and the model says what part it answered", () => {
-  const models = [
-    {
-      name: "heavy",
-      max_batch: 16,
-      slo_ms: 100,
-      profile: { alpha_ms: 4, beta_ms: 6 },
-      arrivals: { process: "poisson", rate_per_s: 300 },
-      fallback: "small",
-    },
-    { name: "small", max_batch: 32, slo_ms: 50, profile: { alpha_ms: 0.3, beta_ms: 1 } },
-  ];
+  const models = [{ ...OVERLOADED, fallback: STAND_IN.name }, STAND_IN];
   const plan = planFor(parseScenario({ name: "falls back", warmup_s: 2, measure_s: 8, models }, "falls back"));
   const [heavy, small] = plan.models;
   assert.ok(heavy!.fallback_share > 0.2 && heavy!.fallback_share < 0.6, String(heavy!.fallback_share));

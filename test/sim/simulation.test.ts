@@ -11,7 +11,7 @@ import { DecisionLog } from "../../daemon/engine/decision-log.ts";
 import { Recording, replay } from "../../daemon/engine/recording.ts";
 import { createScheduler } from "../../daemon/scheduler/index.ts";
 import type { Scheduler, SchedulerOptions } from "../../daemon/scheduler/types.ts";
-import { smallScenario, smallScenarioJson } from "./small-scenario.ts";
+import { OVERLOADED, STAND_IN, smallScenario, smallScenarioJson } from "./small-scenario.ts";
 
 const OWN: SimulationOptions = { policy: "slackline", scheduler: (options) => createScheduler(options) };
 
@@ -116,16 +116,8 @@ test("every request with a deadline that arrives in the window ends in exactly o
 });
 
 test("what a model can't answer in time its fallback answers, and what callers asked for is counted once", () => {
-  const heavy = {
-    name: "heavy",
-    max_batch: 16,
-    slo_ms: 100,
-    profile: { alpha_ms: 4, beta_ms: 6 },
-    arrivals: { process: "poisson", rate_per_s: 300 },
-  };
-  const small = { name: "small", max_batch: 32, slo_ms: 50, profile: { alpha_ms: 0.3, beta_ms: 1 } };
-  const figures = (model: object, standIn: object = small) => {
-    const models = [{ ...heavy, ...model }, standIn];
+  const figures = (model: object, standIn: object = STAND_IN) => {
+    const models = [{ ...OVERLOADED, ...model }, standIn];
     return run(smallScenario({ models, best_effort: [], warmup_s: 2, measure_s: 10 })).result;
   };
   const without = figures({}).models.heavy!;
@@ -143,7 +135,7 @@ test("what a model can't answer in time its fallback answers, and what callers a
   assert.equal(implicit.shed, 0, "what nobody answers in time the model answers late");
   assert.ok(implicit.fallback > 0 && implicit.attainment > 0.9);
 
-  const pairs = figures({ fallback: "small", items: 2 }, { ...small, max_batch: 1 }).models.heavy!;
+  const pairs = figures({ fallback: "small", items: 2 }, { ...STAND_IN, max_batch: 1 }).models.heavy!;
   assert.equal(pairs.fallback, 0, "requests that are too large for it");
 });
 

@@ -49,3 +49,13 @@ export function smallScenarioJson(changes: Record<string, unknown> = {}): Record
 export function smallScenario(changes: Record<string, unknown> = {}): Scenario {
   return parseScenario(smallScenarioJson(changes), "small");
 }
+
+/** A model that is asked for more than it can answer in time, and one that could stand in for it. */
+export const OVERLOADED = {
+  name: "heavy",
+  max_batch: 16,
+  slo_ms: 100,
+  profile: { alpha_ms: 4, beta_ms: 6 },
+  arrivals: { process: "poisson", rate_per_s: 300 },
+};
+export const STAND_IN = { name: "small", max_batch: 32, slo_ms: 50, profile: { alpha_ms: 0.3, beta_ms: 1 } };

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import type { SlacklineClient } from "../client.ts";
 import { SlacklineError } from "../errors.ts";
 import { type DescribedModel, moduleText } from "../generator/module.ts";
+import { modelConfigIfAny } from "../model-config.ts";
 import { type Command, connect, namesFlag, parsed, positiveFlag, UsageError } from "./command.ts";
 
 const USAGE = `Usage: slackline-client generate --target HOST:PORT --out FILE [options]
@@ -67,11 +68,7 @@ async function describe(client: SlacklineClient, options: GenerateOptions): Prom
   return Promise.all(
     names.map(async (name) => {
       const metadata = await client.modelMetadata(name, { timeoutMs });
-      const config = await client.modelConfig(name, { timeoutMs }).catch((error: unknown) => {
-        // An extension, which other servers may not have.
-        if (error instanceof SlacklineError && error.code === "UNIMPLEMENTED") return null;
-        throw error;
-      });
+      const config = await modelConfigIfAny(client, name, { timeoutMs });
       return { ...metadata, name, maxBatchSize: config?.max_batch_size ?? null };
     }),
   );

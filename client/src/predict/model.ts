@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SlacklineClient } from "../client.ts";
 import { invalidArgument, SlacklineError } from "../errors.ts";
-import type { ModelConfig__Output } from "../generated/inference/ModelConfig.ts";
 import { VERSION_PARAMETER } from "../generated/parameters.ts";
+import { modelConfigIfAny } from "../model-config.ts";
 import type { TensorMetadata } from "../server-info.ts";
 import { passes, pauseMsOf } from "./passing.ts";
 
@@ -45,7 +45,8 @@ export async function describeModel(client: SlacklineClient, query: ModelQuery):
 
 async function describe(client: SlacklineClient, query: ModelQuery): Promise<PredictModel> {
   const { name, timeoutMs } = query;
-  const config = await configOf(client, query);
+  // Where there is none, rows have the shapes that metadata states.
+  const config = await modelConfigIfAny(client, name, { version: query.version, timeoutMs });
   const version = query.version ?? config?.parameters[VERSION_PARAMETER]?.string_value;
   const metadata = await client.modelMetadata(name, { version, timeoutMs });
   const maxBatchSize = config !== null && config.max_batch_size > 0 ? config.max_batch_size : null;
@@ -66,17 +67,6 @@ async function describe(client: SlacklineClient, query: ModelQuery): Promise<Pre
     outputs: (outputs ?? metadata.outputs).map(item),
     maxBatchSize,
   };
-}
-
-async function configOf(client: SlacklineClient, query: ModelQuery): Promise<ModelConfig__Output | null> {
-  const { name, version, timeoutMs } = query;
-  try {
-    return await client.modelConfig(name, { version, timeoutMs });
-  } catch (error) {
-    // An extension, which other servers may not have: then rows have the shapes that metadata states.
-    if (error instanceof SlacklineError && error.code === "UNIMPLEMENTED") return null;
-    throw error;
-  }
 }
 
 /** A model's inputs and their item shapes, for messages. */
