@@ -4,6 +4,7 @@ import { LANE_LOST } from "./failures.ts";
 import { type InferCall, nowMs } from "./infer-call.ts";
 import type { Failure, Link, LinkEvents, ReplaceableLink } from "./link.ts";
 import { URGENCIES, type Urgency } from "./urgency.ts";
+import { WaitingLine } from "./waiting-line.ts";
 import type { WireResponse } from "./wire/response.ts";
 
 /** Timers are exact to a millisecond. */
@@ -32,17 +33,19 @@ export class Router implements LinkEvents {
   readonly #links: Link[] = [];
   /** Links that were replaced and still have requests outstanding. */
   readonly #retired = new Set<ReplaceableLink>();
-  /** Requests that no link can take now, oldest first. */
-  readonly #waiting: Readonly<Record<Urgency, Set<InferCall>>> = {
-    deadline: new Set(),
-    slo: new Set(),
-    background: new Set(),
+  /** Requests that no link can take now. */
+  readonly #waiting: Readonly<Record<Urgency, WaitingLine>> = {
+    deadline: new WaitingLine(),
+    slo: new WaitingLine(),
+    background: new WaitingLine(),
   };
   /** Requests that are sent again after a pause. */
   readonly #pausing = new Set<InferCall>();
   /** Every request that has not ended. */
   readonly #open = new Set<InferCall>();
   #turn = 0;
+  /** Those that wait will be sent as soon as all has been told. */
+  #sending = false;
   #lastUsedMs = nowMs();
 
   constructor(settings: RouterSettings) {
@@ -114,10 +117,26 @@ export class Router implements LinkEvents {
     }
   }
 
+  /** Sends once for all that is told at the same time: of many requests that are aborted together none takes another's place. */
   available(): void {
+    if (this.#sending) return;
+    this.#sending = true;
+    queueMicrotask(() => {
+      this.#sending = false;
+      this.#sendWaiting();
+    });
+  }
+
+  #sendWaiting(): void {
     for (const urgency of URGENCIES) {
       const waiting = this.#waiting[urgency];
-      for (const call of waiting) {
+      if (waiting.size === 0) continue;
+      for (const call of waiting.inTurn()) {
+        // Its timer is late where the event loop is.
+        if (call.remainingMs <= 0) {
+          this.#reject(call, this.#notSent(call));
+          continue;
+        }
         const link = this.#pick(call);
         if (link === null) {
           // What is less urgent finds no room either.
@@ -198,6 +217,7 @@ export class Router implements LinkEvents {
       return;
     }
     if (call.link !== null) {
+      call.link.overdue(call);
       // Whatever has arrived is read before the request is given up.
       call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
     } else if (this.#connected && !this.#pausing.has(call)) {

@@ -2,13 +2,14 @@
 import type { ClientDuplexStream, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
+import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
 import { REQUEST_PARAMETERS } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
 import type { Failure, LinkEvents, ReplaceableLink } from "./link.ts";
 import type { Lease } from "./shared/lease.ts";
-import { URGENCIES, type Urgency } from "./urgency.ts";
+import type { Urgency } from "./urgency.ts";
 import { giveBuffer } from "./wire/buffer-pool.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import { decodeStreamResponse, type ReadShared, type WireStreamResponse } from "./wire/response.ts";
@@ -17,8 +18,11 @@ const PATH = "/inference.GRPCInferenceService/ModelStreamInfer";
 const identity = (bytes: Buffer): Buffer => bytes;
 const REOPEN_MS_MIN = 50;
 const REOPEN_MS_MAX = 2_000;
-/** A stream with this much that the connection has not taken gets no more requests for now. */
-const UNWRITTEN_BYTES_MAX = 16 * 1024 * 1024;
+/**
+ * A stream with this much that the connection has not taken gets no more requests for now. What waits in the router instead goes by its
+ * urgency, says how much time is left when it goes, and is not sent where none is. It is enough to keep the connection busy meanwhile.
+ */
+const UNWRITTEN_BYTES_MAX = 64 * 1024;
 /**
  * Requests that may be outstanding on a stream when one more is sent. What may wait leaves room for what may not: it would be in the way
  * of it for as long as the daemon lets it wait. All stay below the 16,384 at which the daemon refuses more.
@@ -46,14 +50,13 @@ export class StreamLink implements ReplaceableLink {
   readonly #abandoned = new Map<string, Lease>();
   readonly #unlisten: () => void;
   readonly #readShared: ReadShared = (id, place) => this.#callOf(id)?.lease?.read(place) ?? null;
+  readonly #window = new CongestionWindow(OUTSTANDING_MAX.deadline);
   #stream: Stream | null = null;
   #nextId = 1;
   /** Requests given up since the stream last brought something: a stream that only swallows must not look idle. */
   #swallowed = 0;
   /** Of messages that are not yet written to the connection. */
   #unwrittenBytes = 0;
-  /** It will be told that there is room for more. */
-  #tellingRoom = false;
   #broughtSomething = false;
   #failures = 0;
   #reopenTimer: NodeJS.Timeout | null = null;
@@ -77,6 +80,7 @@ export class StreamLink implements ReplaceableLink {
       this.#stream !== null &&
       this.#unwrittenBytes < UNWRITTEN_BYTES_MAX &&
       this.#outstanding.size < OUTSTANDING_MAX[urgency] &&
+      this.#window.hasRoom &&
       this.#drained === null
     );
   }
@@ -99,11 +103,17 @@ export class StreamLink implements ReplaceableLink {
     call.wireId = id;
     call.link = this;
     this.#outstanding.set(id, call);
+    this.#window.sent(call);
     this.#write(encodeAttempt(call, id, this.#settings.endpoint.memory));
+  }
+
+  overdue(call: InferCall): void {
+    this.#window.overdue(call);
   }
 
   abandon(call: InferCall): void {
     if (!this.#remove(call) || this.#stream === null) return;
+    this.#window.abandoned(call);
     if (call.lease !== null) this.#abandoned.set(call.wireId, call.lease);
     call.lease = null;
     this.#swallowed++;
@@ -148,27 +158,16 @@ export class StreamLink implements ReplaceableLink {
       if (this.#stream !== stream) return;
       const wasFull = this.#unwrittenBytes >= UNWRITTEN_BYTES_MAX;
       this.#unwrittenBytes -= bytes;
-      if (wasFull && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX) this.#tellRoom();
+      if (wasFull && this.#unwrittenBytes < UNWRITTEN_BYTES_MAX) this.#settings.events.available();
     });
   }
 
   /** The request is no longer outstanding; false where it was not. */
   #remove(call: InferCall): boolean {
     call.link = null;
-    const before = this.#outstanding.size;
     if (!this.#outstanding.delete(call.wireId)) return false;
-    if (URGENCIES.some((urgency) => OUTSTANDING_MAX[urgency] === before)) this.#tellRoom();
+    this.#settings.events.available();
     return true;
-  }
-
-  /** Tells that there is room, once for all that go at the same time: of many that are aborted together none takes another's place. */
-  #tellRoom(): void {
-    if (this.#tellingRoom) return;
-    this.#tellingRoom = true;
-    queueMicrotask(() => {
-      this.#tellingRoom = false;
-      if (!this.#closed) this.#settings.events.available();
-    });
   }
 
   #open(): void {
@@ -220,6 +219,7 @@ export class StreamLink implements ReplaceableLink {
       return;
     }
     this.#remove(call);
+    this.#window.answered(call);
     const { events, endpoint } = this.#settings;
     if (error === "" && response !== null) {
       attemptAnswered(call, response, endpoint.memory);
@@ -251,6 +251,7 @@ export class StreamLink implements ReplaceableLink {
     this.#forgetStream();
     const calls = [...this.#outstanding.values()];
     this.#outstanding.clear();
+    this.#window.reset();
     for (const call of calls) {
       call.link = null;
       this.#settings.events.failed(call, attemptFailed(call, failure), this);

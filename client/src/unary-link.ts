@@ -1,6 +1,7 @@
 /** A target's unary calls. */
 import type { ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
 import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
+import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { SlacklineError } from "./errors.ts";
 import { fromUnaryError } from "./failures.ts";
@@ -10,6 +11,8 @@ import { giveBuffer } from "./wire/buffer-pool.ts";
 import { decodeInferResponse, type WireResponse } from "./wire/response.ts";
 
 const PATH = "/inference.GRPCInferenceService/ModelInfer";
+/** Calls, each of which takes memory here and at the daemon. */
+const OUTSTANDING_MAX = 4_096;
 const identity = (bytes: Buffer): Buffer => bytes;
 
 export class UnaryLink implements Link {
@@ -17,6 +20,7 @@ export class UnaryLink implements Link {
   readonly #graceMs: number;
   readonly #events: LinkEvents;
   readonly #outstanding = new Map<InferCall, ClientUnaryCall>();
+  readonly #window = new CongestionWindow(OUTSTANDING_MAX);
   readonly #unlisten: () => void;
 
   constructor(endpoint: Endpoint, graceMs: number, events: LinkEvents) {
@@ -26,9 +30,8 @@ export class UnaryLink implements Link {
     this.#unlisten = endpoint.onConnected(() => events.available());
   }
 
-  /** Each request is a call of its own, which can be cancelled whatever becomes of the others. */
   takes(): boolean {
-    return this.#endpoint.connected;
+    return this.#endpoint.connected && this.#outstanding.size < OUTSTANDING_MAX && this.#window.hasRoom;
   }
 
   get connected(): boolean {
@@ -55,14 +58,20 @@ export class UnaryLink implements Link {
     const done = (error: ServiceError | null, answer?: Buffer): void => {
       if (!this.#outstanding.delete(call)) return;
       call.link = null;
+      this.#events.available();
       if (error !== null) {
-        this.#events.failed(call, attemptFailed(call, fromUnaryError(error)), this);
+        const failure = fromUnaryError(error);
+        if (failure.type === "answered") this.#window.answered(call);
+        else this.#window.abandoned(call);
+        this.#events.failed(call, attemptFailed(call, failure), this);
         return;
       }
+      this.#window.answered(call);
       giveBuffer(message);
       this.#answered(call, answer!);
     };
     call.link = this;
+    this.#window.sent(call);
     const { metadata } = call.settings;
     this.#outstanding.set(
       call,
@@ -83,10 +92,16 @@ export class UnaryLink implements Link {
     this.#events.answered(call, response);
   }
 
+  overdue(call: InferCall): void {
+    this.#window.overdue(call);
+  }
+
   abandon(call: InferCall): void {
     const unary = this.#outstanding.get(call);
     this.#outstanding.delete(call);
     call.link = null;
+    this.#window.abandoned(call);
+    this.#events.available();
     // Nothing tells when the daemon has heard of it.
     call.lease?.doubt();
     call.lease = null;

@@ -317,6 +317,51 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal(attempts, 3);
     });
 
+    it("sends less to a daemon that stays silent, and more again once it answers", async () => {
+      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: daemon.target, transport, streams: 1, graceMs: 0 });
+      await client.waitForReady();
+      const burst = (deadlineMs: number) =>
+        Promise.allSettled(Array.from({ length: 400 }, (_, i) => client.infer("m", int(i), { deadlineMs })));
+      const reasons = (ends: PromiseSettledResult<InferResult>[]) =>
+        ends.map((end) => (end.status === "rejected" ? (end.reason as SlacklineError).reason : "answered"));
+
+      const first = reasons(await burst(100));
+      assert.deepEqual(new Set(first), new Set(["no_answer"]));
+      await daemon.until(() => daemon.arrivals.length === 400);
+      const second = reasons(await burst(100));
+      assert.deepEqual(new Set(second), new Set(["no_answer", "client_queue"]));
+      const sent = second.filter((reason) => reason === "no_answer").length;
+      assert.ok(sent < 300, `${sent} of 400 were sent`);
+
+      daemon.behave = () => ({ type: "echo" });
+      assert.deepEqual(new Set(reasons(await burst(60_000))), new Set(["answered"]));
+    });
+
+    it("sends on where one model takes long and others are answered", async () => {
+      const behave: FakeDaemonOptions["behave"] = ({ model_name }) => ({
+        type: model_name === "slow" ? "hold" : "echo",
+      });
+      const daemon = await startDaemon({ behave });
+      const client = connect({ target: daemon.target, transport, streams: 1, graceMs: 0 });
+      await client.waitForReady();
+      const slow = Array.from({ length: 8 }, (_, i) =>
+        client.infer("slow", int(i), { deadlineMs: 100 }).then(
+          () => "answered",
+          (error: SlacklineError) => error.reason,
+        ),
+      );
+      await client.infer("m", int(1), { deadlineMs: 60_000 });
+      assert.deepEqual(new Set(await Promise.all(slow)), new Set(["no_answer"]));
+      daemon.behave = () => ({ type: "hold" });
+      const many = Array.from({ length: 100 }, (_, i) =>
+        client.infer("many", int(i), { deadlineMs: 60_000 }).then(intOf),
+      );
+      await daemon.until(() => daemon.held === 108);
+      daemon.release();
+      assert.equal((await Promise.all(many)).length, 100);
+    });
+
     it("takes deadlines of any length", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport });
