@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 
 const COMMANDS = {
   serve: { entry: "daemon/main.js", what: "serve a model repository" },
+  check: { entry: "daemon/check.js", what: "load a model repository and say what can be served, without serving it" },
   bench: { entry: "bench/load/main.js", what: "open-loop load test of a running daemon" },
   plan: {
     entry: "bench/plan/main.js",

@@ -29,7 +29,7 @@ import { createRpcServer } from "./rpc/server.ts";
 import type { RpcTls } from "./rpc/settings.ts";
 import { createScheduler } from "./scheduler/index.ts";
 import type { Scheduler, SchedulerOptions } from "./scheduler/types.ts";
-import type { DaemonState } from "./status.ts";
+import type { DaemonState, DaemonStatus } from "./status.ts";
 import { daemonStatus } from "./status-page.ts";
 
 /** What the scheduler allows for copying a batch's inputs into a lane's memory: well above it for all but huge batches. */
@@ -47,6 +47,8 @@ export interface Daemon {
   readonly httpPort: number;
   /** Resolves when every model that can be served is; rejects where none can be: the daemon is to be stopped then. */
   readonly ready: Promise<void>;
+  /** What `/status` answers. */
+  status(): DaemonStatus;
   /** Refuses new requests, answers those that were accepted, ends. Resolves with whether all were answered in time. */
   stop(): Promise<boolean>;
 }
@@ -216,28 +218,29 @@ async function compose(
       serverVersion: VERSION,
     },
   });
+  const status = () =>
+    daemonStatus({
+      version: VERSION,
+      state,
+      ports,
+      clock,
+      choices,
+      lanes,
+      replicas,
+      shares,
+      lifecycle,
+      repository,
+      engine,
+      metrics,
+      eventLoopDelay,
+    });
   const http = new HttpServer({
     metrics: () => metrics.text(),
     readiness: () => ({
       ready: state === "ready",
       reason: state === "draining" ? "shutting down" : (lifecycle.activity ?? "starting"),
     }),
-    status: () =>
-      daemonStatus({
-        version: VERSION,
-        state,
-        ports,
-        clock,
-        choices,
-        lanes,
-        replicas,
-        shares,
-        lifecycle,
-        repository,
-        engine,
-        metrics,
-        eventLoopDelay,
-      }),
+    status,
   });
   for (const choice of choices) {
     const lane = deviceText({ provider: choice.provider.name, index: choice.provider.deviceId });
@@ -279,6 +282,7 @@ async function compose(
     grpcPort,
     httpPort,
     ready,
+    status,
     async stop(): Promise<boolean> {
       state = "draining";
       lifecycle.close();

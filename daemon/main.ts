@@ -1,17 +1,13 @@
 /** `slackline serve`. */
 
+import { EXIT_FAILED, readSettings } from "./command.ts";
 import { serveHelp } from "./config/command-line.ts";
-import { type DaemonSettings, loadSettings } from "./config/daemon-settings.ts";
-import { ConfigError } from "./config/problems.ts";
-import { type Daemon, startDaemon, VERSION } from "./daemon.ts";
+import { type Daemon, startDaemon } from "./daemon.ts";
 import { growFreely } from "./heap.ts";
 import { createLogger } from "./logger.ts";
 
-const EXIT_FAILED = 1;
-const EXIT_BAD_SETTINGS = 2;
-
 async function main(): Promise<void> {
-  const loaded = readSettings();
+  const loaded = readSettings(serveHelp);
   if (loaded === null) return;
   const logger = createLogger(loaded.logLevel, loaded.logFormat);
   // A signal during the start ends the process as soon as there is something to end.
@@ -38,19 +34,6 @@ async function main(): Promise<void> {
     await daemon?.stop();
     process.exit(EXIT_FAILED);
   }
-}
-
-function readSettings(): DaemonSettings | null {
-  try {
-    const loaded = loadSettings({ argv: process.argv.slice(2) });
-    if (loaded.type === "serve") return loaded.settings;
-    process.stdout.write(loaded.type === "help" ? serveHelp() : `slackline ${VERSION}\n`);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`slackline: ${error.message}\n`);
-    process.exitCode = EXIT_BAD_SETTINGS;
-  }
-  return null;
 }
 
 growFreely();

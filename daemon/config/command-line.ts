@@ -17,7 +17,7 @@ export type CommandLine =
       readonly problems: readonly ConfigProblem[];
     };
 
-/** Reads the flags of `slackline serve` (without the program's and the command's names). Never throws. */
+/** Reads the flags of `slackline serve` and `slackline check` (without the program's and the command's names). Never throws. */
 export function parseCommandLine(argv: readonly string[]): CommandLine {
   const byFlag = new Map<string, SettingName>(SETTING_NAMES.map((name) => [flagName(name), name]));
   const isBoolean = (flag: string): boolean => {
@@ -75,6 +75,19 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
 
 /** The text of `slackline serve --help`. */
 export function serveHelp(): string {
+  return helpOf("serve", ["Serves a repository of ONNX models over gRPC (Open Inference Protocol)."]);
+}
+
+/** The text of `slackline check --help`. */
+export function checkHelp(): string {
+  return helpOf("check", [
+    "Starts as `slackline serve` with the same settings would, loads and measures every model, says which can be served and",
+    "which can't, and ends: 0 where all can, 1 where not, 2 for wrong settings. It listens on free ports of its own, so that it may run",
+    "beside a daemon; what it measured is kept in the profile cache, so that a daemon on the same machine starts faster.",
+  ]);
+}
+
+function helpOf(command: string, what: readonly string[]): string {
   const rows: [string, string][] = [
     ["--config FILE", "settings file (default: slackline.yaml, where there is one)"],
     ...SETTING_NAMES.map((name): [string, string] => [
@@ -86,9 +99,9 @@ export function serveHelp(): string {
   ];
   const width = Math.max(...rows.map(([flag]) => flag.length));
   return [
-    "usage: slackline serve [options]",
+    `usage: slackline ${command} [options]`,
     "",
-    "Serves a repository of ONNX models over gRPC (Open Inference Protocol).",
+    ...what,
     "",
     ...rows.map(([flag, what]) => `  ${flag.padEnd(width)}  ${what}`),
     "",
