@@ -31,7 +31,10 @@ describe("slackline check", () => {
 
   test("says how each model is served, and ends with 0", () => {
     const { stdout, stderr, status } = check();
-    assert.match(stdout, /^plain\/1: ready on cpu.*: 1 in [\d.]+ ms, 4 in [\d.]+ ms; batches of 4 at most; SLO 60000 ms\n$/);
+    assert.match(
+      stdout,
+      /^plain\/1: ready on cpu.*: 1 in [\d.]+ ms, 4 in [\d.]+ ms; batches of 4 at most; SLO 60000 ms\n$/,
+    );
     assert.deepEqual([stderr, status], ["", 0]);
   });
 
