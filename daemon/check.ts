@@ -25,6 +25,8 @@ function forCheck(settings: DaemonSettings): DaemonSettings {
 async function main(): Promise<void> {
   const settings = readSettings(checkHelp);
   if (settings === null) return;
+  // Whoever read the list may have seen enough; the exit code still says how it went.
+  process.stdout.on("error", () => {});
   let daemon: Daemon | null = null;
   try {
     daemon = await startDaemon(forCheck(settings), createLogger(settings.logLevel, settings.logFormat));

@@ -164,6 +164,7 @@ export class Router implements LinkEvents {
 
   #send(call: InferCall, link: Link): void {
     call.sentMs = nowMs();
+    call.silent = false;
     link.send(call);
   }
 
@@ -217,8 +218,11 @@ export class Router implements LinkEvents {
       return;
     }
     if (call.link !== null) {
-      call.link.overdue(call);
-      // Whatever has arrived is read before the request is given up.
+      const { link, sentMs } = call;
+      // Whatever has arrived is read before that is called silence, and before the request is given up.
+      setImmediate(() => {
+        if (call.link === link && call.sentMs === sentMs) link.overdue(call);
+      });
       call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
     } else if (this.#connected && !this.#pausing.has(call)) {
       this.#reject(call, this.#notSent(call));
@@ -261,7 +265,6 @@ export class Router implements LinkEvents {
       }
     }
     if (error.code === "UNAVAILABLE" && this.#mayPass(call, error)) {
-      call.shedBy.length = 0;
       this.#resend(call, error, error.retryAfterMs);
     } else {
       this.#reject(call, error);
@@ -286,6 +289,8 @@ export class Router implements LinkEvents {
       call.firstLostMs = undefined;
     }
     const resends = call.resends++;
+    // Where it was shed before, it may have to go now.
+    call.shedBy.length = 0;
     call.firstLostMs ??= nowMs();
     const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));
     const delayMs = Math.max(backoffMs * (0.5 + Math.random()), pauseMs);
@@ -305,6 +310,7 @@ export class Router implements LinkEvents {
 
   #isolate(call: InferCall, error: SlacklineError): void {
     this.#forget(call);
+    call.shedBy.length = 0;
     if (this.#settings.isolation === null) call.reject(error);
     else this.#settings.isolation.submit(call);
   }

@@ -1,7 +1,7 @@
 /** One long-lived ModelStreamInfer stream, opened again whenever it ends. */
 import type { ClientDuplexStream, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
-import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
+import { attemptAnswered, attemptFailed, encodeAttempt, saysLate } from "./attempt.ts";
 import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
@@ -175,6 +175,7 @@ export class StreamLink implements ReplaceableLink {
     if (this.#closed || this.#stream !== null || this.#reopenTimer !== null || !endpoint.connected) return;
     const stream = endpoint.client.makeBidiStreamRequest(PATH, identity, identity, metadata, {});
     this.#stream = stream;
+    this.#window.reconnected();
     this.#broughtSomething = false;
     const ifCurrent =
       <T>(fn: (value: T) => void) =>
@@ -219,9 +220,10 @@ export class StreamLink implements ReplaceableLink {
       return;
     }
     this.#remove(call);
-    this.#window.answered(call);
     const { events, endpoint } = this.#settings;
-    if (error === "" && response !== null) {
+    const succeeded = error === "" && response !== null;
+    this.#window.answered(call, !succeeded || saysLate(response));
+    if (succeeded) {
       attemptAnswered(call, response, endpoint.memory);
       events.answered(call, response);
     } else {
@@ -251,9 +253,9 @@ export class StreamLink implements ReplaceableLink {
     this.#forgetStream();
     const calls = [...this.#outstanding.values()];
     this.#outstanding.clear();
-    this.#window.reset();
     for (const call of calls) {
       call.link = null;
+      this.#window.abandoned(call);
       this.#settings.events.failed(call, attemptFailed(call, failure), this);
     }
   }

@@ -1,6 +1,6 @@
 /** A target's unary calls. */
 import type { ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
-import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
+import { attemptAnswered, attemptFailed, encodeAttempt, saysLate } from "./attempt.ts";
 import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { SlacklineError } from "./errors.ts";
@@ -27,7 +27,10 @@ export class UnaryLink implements Link {
     this.#endpoint = endpoint;
     this.#graceMs = graceMs;
     this.#events = events;
-    this.#unlisten = endpoint.onConnected(() => events.available());
+    this.#unlisten = endpoint.onConnected(() => {
+      this.#window.reconnected();
+      events.available();
+    });
   }
 
   takes(): boolean {
@@ -61,12 +64,13 @@ export class UnaryLink implements Link {
       this.#events.available();
       if (error !== null) {
         const failure = fromUnaryError(error);
-        if (failure.type === "answered") this.#window.answered(call);
+        // gRPC's timer may go before the router's.
+        if (failure.type === "expired") this.#window.overdue(call);
+        if (failure.type === "answered") this.#window.answered(call, true);
         else this.#window.abandoned(call);
         this.#events.failed(call, attemptFailed(call, failure), this);
         return;
       }
-      this.#window.answered(call);
       giveBuffer(message);
       this.#answered(call, answer!);
     };
@@ -84,10 +88,12 @@ export class UnaryLink implements Link {
     try {
       response = decodeInferResponse(answer, (_id, place) => call.lease?.read(place) ?? null);
     } catch (cause) {
+      this.#window.answered(call, true);
       const error = new SlacklineError("INTERNAL", `malformed answer: ${(cause as Error).message}`, { cause });
       this.#events.failed(call, attemptFailed(call, { type: "answered", error, shed: false }), this);
       return;
     }
+    this.#window.answered(call, saysLate(response));
     attemptAnswered(call, response, this.#endpoint.memory);
     this.#events.answered(call, response);
   }

@@ -32,6 +32,10 @@ export class WaitingLine {
 
   delete(call: InferCall): void {
     this.#waiting.delete(call);
+    if (this.#waiting.size > 0) return;
+    // Nothing of them is kept while nobody waits. Who goes through the line has the array.
+    this.#places = [];
+    this.#first = 0;
   }
 
   /**

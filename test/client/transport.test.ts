@@ -8,7 +8,7 @@ import {
   SlacklineError,
   tensor,
 } from "slackline-client";
-import { FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
+import { type Behaviour, FakeDaemon, type FakeDaemonOptions } from "./fake-daemon.ts";
 
 const cleanup: (() => void)[] = [];
 afterEach(() => {
@@ -237,6 +237,21 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal(full.arrivals.length + idle.arrivals.length, before + 3);
     });
 
+    it("goes back to the daemon that shed a request when the other one dies", async () => {
+      const full: Behaviour = { type: "error", code: "RESOURCE_EXHAUSTED", message: "full", cause: "queue_items" };
+      const shedding = await startDaemon({ behave: () => full });
+      const dying = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ targets: [shedding.target, dying.target], transport, streams: 1 });
+      await client.waitForReady();
+      const all = [1, 2, 3].map((i) => client.infer("m", int(i), { deadlineMs: 60_000 }).then(intOf));
+      await dying.until(() => dying.held === 3);
+      assert.ok(shedding.arrivals.length > 0);
+      shedding.behave = () => ({ type: "echo" });
+      dying.kill();
+      assert.deepEqual(await Promise.all(all), [1, 2, 3]);
+      assert.equal(intOf(await client.infer("m", int(4), { deadlineMs: 60_000 })), 4);
+    });
+
     it("comes back to a daemon that says when", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport });
@@ -318,9 +333,10 @@ for (const transport of ["stream", "unary"] as const) {
     });
 
     it("sends less to a daemon that stays silent, and more again once it answers", async () => {
-      const daemon = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport, streams: 1, graceMs: 0 });
-      await client.waitForReady();
+      for (let i = 0; i < 10; i++) await client.infer("m", int(i), { deadlineMs: 60_000 });
+      daemon.behave = () => ({ type: "hold" });
       const burst = (deadlineMs: number) =>
         Promise.allSettled(Array.from({ length: 400 }, (_, i) => client.infer("m", int(i), { deadlineMs })));
       const reasons = (ends: PromiseSettledResult<InferResult>[]) =>
@@ -328,7 +344,7 @@ for (const transport of ["stream", "unary"] as const) {
 
       const first = reasons(await burst(100));
       assert.deepEqual(new Set(first), new Set(["no_answer"]));
-      await daemon.until(() => daemon.arrivals.length === 400);
+      await daemon.until(() => daemon.arrivals.length === 410);
       const second = reasons(await burst(100));
       assert.deepEqual(new Set(second), new Set(["no_answer", "client_queue"]));
       const sent = second.filter((reason) => reason === "no_answer").length;

@@ -1,19 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { Metadata } from "@grpc/grpc-js";
-import { InferCall } from "../../client/src/infer-call.ts";
+import type { InferCall } from "../../client/src/infer-call.ts";
 import { WaitingLine } from "../../client/src/waiting-line.ts";
-
-function call(deadlineMs: number | null): InferCall {
-  const request = { model: "m", version: "", inputs: [], outputs: [], parameters: [] };
-  const settings = { request, deadlineMs, replyMarginMs: 2, bestEffort: false, retry: true, metadata: new Metadata() };
-  return new InferCall(
-    settings,
-    () => {},
-    () => {},
-  );
-}
+import { inferCall as call } from "./infer-calls.ts";
 
 function lineOf(calls: readonly InferCall[]): WaitingLine {
   const line = new WaitingLine();

@@ -235,7 +235,7 @@ class StandardOutput implements RowSink {
       (text) =>
         new Promise((resolve, reject) => {
           process.stdout.write(text, (error) => {
-            if (error) reject(error);
+            if (error) reject(Object.assign(error, { message: outputProblem(error) }));
             else resolve();
           });
         }),
@@ -245,6 +245,10 @@ class StandardOutput implements RowSink {
   async close(): Promise<void> {
     process.stdout.off("error", ignore);
   }
+}
+
+function outputProblem(error: NodeJS.ErrnoException): string {
+  return error.code === "EPIPE" ? "whoever read the output has stopped (EPIPE): no more rows are run" : error.message;
 }
 
 function ignore(): void {}

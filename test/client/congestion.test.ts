@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { CongestionWindow } from "../../client/src/congestion.ts";
+import { type InferCall, nowMs } from "../../client/src/infer-call.ts";
+import { inferCall } from "./infer-calls.ts";
+
+const SIZE_MAX = 1_000;
+
+/** A request that was sent `agoMs` ago with `deadlineMs` left. */
+function sentAgo(agoMs: number, deadlineMs: number, bestEffort: boolean = false): InferCall {
+  const call = inferCall(deadlineMs - agoMs, bestEffort);
+  call.sentMs = nowMs() - agoMs;
+  return call;
+}
+
+function send(window: CongestionWindow, count: number, make: () => InferCall): InferCall[] {
+  return Array.from({ length: count }, () => {
+    const call = make();
+    window.sent(call);
+    return call;
+  });
+}
+
+/** Of a daemon that has answered one request, long ago and in a millisecond. */
+function usedWindow(): CongestionWindow {
+  const window = new CongestionWindow(SIZE_MAX);
+  const call = sentAgo(1, 100);
+  window.sent(call);
+  window.answered(call, false);
+  return window;
+}
+
+/** How many more requests may be sent. */
+function room(window: CongestionWindow): number {
+  const more: InferCall[] = [];
+  while (window.hasRoom) more.push(...send(window, 1, () => sentAgo(0, 100)));
+  for (const call of more) window.abandoned(call);
+  return more.length;
+}
+
+function missed(window: CongestionWindow, calls: readonly InferCall[]): void {
+  for (const call of calls) window.overdue(call);
+}
+
+function givenUp(window: CongestionWindow, calls: readonly InferCall[]): void {
+  for (const call of calls) window.abandoned(call);
+}
+
+/** Requests that ran into their deadlines; sent after whatever the window knows to be answered. */
+const silentOnes = (window: CongestionWindow, count: number, deadlineMs: number = 100): InferCall[] =>
+  send(window, count, () => {
+    const call = inferCall(0);
+    call.sentMs = nowMs();
+    Object.assign(call, { deadlineAt: call.sentMs + deadlineMs });
+    return call;
+  });
+
+describe("a congestion window", () => {
+  it("holds what it may until a daemon is silent", () => {
+    const window = usedWindow();
+    assert.equal(room(window), SIZE_MAX);
+    const calls = silentOnes(window, 30);
+    assert.equal(room(window), SIZE_MAX - 30);
+    for (const call of calls) window.answered(call, false);
+    assert.equal(room(window), SIZE_MAX);
+  });
+
+  it("is left with half of what was outstanding, once for all that was sent before", () => {
+    const window = usedWindow();
+    const calls = silentOnes(window, 40);
+    missed(window, calls);
+    givenUp(window, calls);
+    assert.equal(room(window), 20);
+    const again = silentOnes(window, 20);
+    missed(window, again);
+    givenUp(window, again);
+    assert.equal(room(window), 10);
+  });
+
+  it("is narrowed by answers that come too late though the daemon was not, and not by those of which it says that it was", () => {
+    for (const late of [false, true]) {
+      const window = usedWindow();
+      const calls = silentOnes(window, 40);
+      missed(window, calls);
+      for (const call of calls) window.answered(call, late);
+      assert.equal(room(window), late ? SIZE_MAX : 20);
+    }
+  });
+
+  it("stays where the daemon has answered what was sent later", () => {
+    const window = usedWindow();
+    const calls = silentOnes(window, 40);
+    const later = silentOnes(window, 1)[0]!;
+    later.sentMs += 1;
+    window.answered(later, false);
+    missed(window, calls);
+    givenUp(window, calls);
+    assert.equal(room(window), SIZE_MAX);
+  });
+
+  it("stays where so little was outstanding that it can't be too much", () => {
+    const window = usedWindow();
+    for (let i = 0; i < 10; i++) {
+      const calls = silentOnes(window, 4);
+      missed(window, calls);
+      givenUp(window, calls);
+    }
+    assert.equal(room(window), SIZE_MAX);
+  });
+
+  it("stays where deadlines are shorter than answers take, or nobody knows how long these take", () => {
+    const slow = new CongestionWindow(SIZE_MAX);
+    const call = sentAgo(80, 500);
+    slow.sent(call);
+    slow.answered(call, false);
+    for (const window of [slow, new CongestionWindow(SIZE_MAX)]) {
+      const calls = silentOnes(window, 40);
+      missed(window, calls);
+      givenUp(window, calls);
+      assert.equal(room(window), SIZE_MAX);
+    }
+  });
+
+  it("counts neither requests that may wait nor those with long deadlines", () => {
+    const window = usedWindow();
+    const calls = [
+      ...send(window, 20, () => inferCall(null)),
+      ...send(window, 20, () => sentAgo(0, 100, true)),
+      ...send(window, 20, () => sentAgo(0, 10_000)),
+    ];
+    assert.equal(room(window), SIZE_MAX);
+    missed(window, calls);
+    givenUp(window, calls);
+    assert.equal(room(window), SIZE_MAX);
+  });
+
+  it("widens with answers, and starts anew with a new connection", () => {
+    const window = usedWindow();
+    const calls = silentOnes(window, 40);
+    missed(window, calls);
+    givenUp(window, calls);
+    for (let i = 0; i < 20; i++) window.answered(silentOnes(window, 1)[0]!, false);
+    const widened = room(window);
+    assert.ok(widened > 20 && widened <= 24, String(widened));
+    window.reconnected();
+    assert.equal(room(window), SIZE_MAX);
+  });
+});
