@@ -1,5 +1,5 @@
 /** One attempt at a request, on whatever link: the message that carries it, and the shared memory that is lent for it meanwhile. */
-import { SHARED_MEMORY_CAUSE, TIMING_PARAMETERS } from "./generated/parameters.ts";
+import { SHARED_MEMORY_CAUSE } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
 import { deadlineParameters, type Failure } from "./link.ts";
 import type { LeaseSource } from "./shared/lease.ts";
@@ -18,11 +18,6 @@ export function attemptAnswered(call: InferCall, response: WireResponse, memory:
   call.lease?.release();
   call.lease = null;
   memory?.answered(call.settings.request, response);
-}
-
-/** Whether the daemon says of an answer that it was ready after the deadline. */
-export function saysLate({ parameters }: WireResponse): boolean {
-  return Number(parameters[TIMING_PARAMETERS.lateUs] ?? 0) > 0;
 }
 
 /** What a failed attempt means: one whose memory the daemon could not use is made again without. */

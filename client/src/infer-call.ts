@@ -41,8 +41,6 @@ export class InferCall {
   readonly shedBy: string[] = [];
   /** When its last attempt was sent. */
   sentMs = 0;
-  /** Its deadline has passed, and nothing told that the daemon had read it. */
-  silent = false;
   /** How often it was sent again since a daemon last had it for a while: a stream or connection broke, or the daemon asked for that. */
   resends = 0;
   /** When that happened first; undefined for never. */

@@ -18,7 +18,7 @@ export interface Link {
   /** Whether the same link may lead a second attempt to another daemon. */
   readonly roams: boolean;
   send(call: InferCall): void;
-  /** The deadline of a request that was sent has passed, and among what has arrived there is no answer. */
+  /** The deadline of a request that was sent has passed without an answer. */
   overdue(call: InferCall): void;
   /** Nobody waits for this request any more: cancels it at the daemon. */
   abandon(call: InferCall): void;

@@ -164,7 +164,6 @@ export class Router implements LinkEvents {
 
   #send(call: InferCall, link: Link): void {
     call.sentMs = nowMs();
-    call.silent = false;
     link.send(call);
   }
 
@@ -218,11 +217,8 @@ export class Router implements LinkEvents {
       return;
     }
     if (call.link !== null) {
-      const { link, sentMs } = call;
-      // Whatever has arrived is read before that is called silence, and before the request is given up.
-      setImmediate(() => {
-        if (call.link === link && call.sentMs === sentMs) link.overdue(call);
-      });
+      call.link.overdue(call);
+      // Whatever has arrived is read before the request is given up.
       call.arm(this.#settings.graceMs, () => setImmediate(() => this.#graceOver(call)));
     } else if (this.#connected && !this.#pausing.has(call)) {
       this.#reject(call, this.#notSent(call));

@@ -1,7 +1,7 @@
 /** One long-lived ModelStreamInfer stream, opened again whenever it ends. */
 import type { ClientDuplexStream, Metadata, StatusObject } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
-import { attemptAnswered, attemptFailed, encodeAttempt, saysLate } from "./attempt.ts";
+import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
 import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { fromStreamEnd, fromStreamError } from "./failures.ts";
@@ -221,9 +221,8 @@ export class StreamLink implements ReplaceableLink {
     }
     this.#remove(call);
     const { events, endpoint } = this.#settings;
-    const succeeded = error === "" && response !== null;
-    this.#window.answered(call, !succeeded || saysLate(response));
-    if (succeeded) {
+    this.#window.answered(call);
+    if (error === "" && response !== null) {
       attemptAnswered(call, response, endpoint.memory);
       events.answered(call, response);
     } else {

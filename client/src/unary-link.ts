@@ -1,6 +1,6 @@
 /** A target's unary calls. */
 import type { ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
-import { attemptAnswered, attemptFailed, encodeAttempt, saysLate } from "./attempt.ts";
+import { attemptAnswered, attemptFailed, encodeAttempt } from "./attempt.ts";
 import { CongestionWindow } from "./congestion.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { SlacklineError } from "./errors.ts";
@@ -66,7 +66,7 @@ export class UnaryLink implements Link {
         const failure = fromUnaryError(error);
         // gRPC's timer may go before the router's.
         if (failure.type === "expired") this.#window.overdue(call);
-        if (failure.type === "answered") this.#window.answered(call, true);
+        if (failure.type === "answered") this.#window.answered(call);
         else this.#window.abandoned(call);
         this.#events.failed(call, attemptFailed(call, failure), this);
         return;
@@ -88,12 +88,12 @@ export class UnaryLink implements Link {
     try {
       response = decodeInferResponse(answer, (_id, place) => call.lease?.read(place) ?? null);
     } catch (cause) {
-      this.#window.answered(call, true);
+      this.#window.answered(call);
       const error = new SlacklineError("INTERNAL", `malformed answer: ${(cause as Error).message}`, { cause });
       this.#events.failed(call, attemptFailed(call, { type: "answered", error, shed: false }), this);
       return;
     }
-    this.#window.answered(call, saysLate(response));
+    this.#window.answered(call);
     attemptAnswered(call, response, this.#endpoint.memory);
     this.#events.answered(call, response);
   }
