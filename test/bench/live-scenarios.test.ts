@@ -12,7 +12,8 @@ const FOLDER = path.join(PACKAGE_ROOT, "bench", "scenarios");
 describe("live scenarios", () => {
   const files = readdirSync(FOLDER).filter((file) => file.startsWith("live-"));
 
-  it("are there", () => assert.deepEqual(files, ["live-light.json", "live-mixed.json", "live-overload.json"]));
+  it("are there", () =>
+    assert.deepEqual(files, ["live-flood.json", "live-light.json", "live-mixed.json", "live-overload.json"]));
 
   for (const file of files) {
     it(`${file} names sample models and inputs that they have`, () => {
