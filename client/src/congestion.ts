@@ -14,8 +14,8 @@ const NARROWED_SHARE = 0.5;
 const GROWTH = 4;
 const GROWTH_SHARE = 0.05;
 /**
- * Requests that have less time when they are sent may miss their deadlines for the way there and back alone; those that have more may wait at
- * the daemon for as long, and must not keep others from it. Neither count.
+ * Requests that are given less time may miss their deadlines for the way there and back alone; those that are given more may wait at the
+ * daemon for as long, and must not keep others from it. Neither count.
  */
 const COUNTED_MS_MIN = 10;
 const COUNTED_MS_MAX = 1_000;
@@ -77,7 +77,6 @@ export class CongestionWindow {
 }
 
 function counts(call: InferCall): boolean {
-  if (call.urgency !== "deadline") return false;
-  const hadMs = call.deadlineAt! - call.sentMs;
-  return hadMs >= COUNTED_MS_MIN && hadMs <= COUNTED_MS_MAX;
+  const deadlineMs = call.settings.deadlineMs ?? 0;
+  return call.urgency === "deadline" && deadlineMs >= COUNTED_MS_MIN && deadlineMs <= COUNTED_MS_MAX;
 }

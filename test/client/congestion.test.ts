@@ -6,10 +6,9 @@ import { inferCall } from "./infer-calls.ts";
 
 const SIZE_MAX = 1_000;
 
-/** A request that was sent `agoMs` ago with `deadlineMs` left. */
-function sentAgo(agoMs: number, deadlineMs: number, bestEffort: boolean = false): InferCall {
-  const call = inferCall(deadlineMs - agoMs, bestEffort);
-  call.sentMs = nowMs() - agoMs;
+function sentNow(deadlineMs: number | null, bestEffort: boolean = false): InferCall {
+  const call = inferCall(deadlineMs, bestEffort);
+  call.sentMs = nowMs();
   return call;
 }
 
@@ -24,7 +23,7 @@ function send(window: CongestionWindow, count: number, make: () => InferCall): I
 /** Of a daemon that has answered one request, long ago and in a millisecond. */
 function usedWindow(): CongestionWindow {
   const window = new CongestionWindow(SIZE_MAX);
-  const call = sentAgo(1, 100);
+  const call = sentNow(100);
   window.sent(call);
   window.answered(call);
   return window;
@@ -33,7 +32,7 @@ function usedWindow(): CongestionWindow {
 /** How many more requests may be sent. */
 function room(window: CongestionWindow): number {
   const more: InferCall[] = [];
-  while (window.hasRoom) more.push(...send(window, 1, () => sentAgo(0, 100)));
+  while (window.hasRoom) more.push(...send(window, 1, () => sentNow(100)));
   for (const call of more) window.abandoned(call);
   return more.length;
 }
@@ -46,14 +45,9 @@ function givenUp(window: CongestionWindow, calls: readonly InferCall[]): void {
   for (const call of calls) window.abandoned(call);
 }
 
-/** Requests that ran into their deadlines; sent after whatever the window knows to be answered. */
+/** Requests that will run into their deadlines; sent after whatever the window knows to be answered. */
 const silentOnes = (window: CongestionWindow, count: number, deadlineMs: number = 100): InferCall[] =>
-  send(window, count, () => {
-    const call = inferCall(0);
-    call.sentMs = nowMs();
-    Object.assign(call, { deadlineAt: call.sentMs + deadlineMs });
-    return call;
-  });
+  send(window, count, () => sentNow(deadlineMs));
 
 describe("a congestion window", () => {
   it("holds what it may until a daemon is silent", () => {
@@ -101,9 +95,9 @@ describe("a congestion window", () => {
   it("counts neither requests that may wait nor those with very long or very short deadlines", () => {
     const window = usedWindow();
     const calls = [
-      ...send(window, 20, () => inferCall(null)),
-      ...send(window, 20, () => sentAgo(0, 100, true)),
-      ...send(window, 20, () => sentAgo(0, 10_000)),
+      ...send(window, 20, () => sentNow(null)),
+      ...send(window, 20, () => sentNow(100, true)),
+      ...send(window, 20, () => sentNow(10_000)),
       ...silentOnes(window, 20, 5),
     ];
     assert.equal(room(window), SIZE_MAX);
