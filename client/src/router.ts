@@ -156,6 +156,8 @@ export class Router implements LinkEvents {
   }
 
   #route(call: InferCall): void {
+    // What was shed before and lost since may have to go where it was shed.
+    call.shedBy.length = 0;
     // Those that wait were here first; where more urgent ones do, there is no room for this one either.
     const link = this.#waiting[call.urgency].size === 0 ? this.#pick(call) : null;
     if (link !== null) this.#send(call, link);
@@ -285,8 +287,6 @@ export class Router implements LinkEvents {
       call.firstLostMs = undefined;
     }
     const resends = call.resends++;
-    // Where it was shed before, it may have to go now.
-    call.shedBy.length = 0;
     call.firstLostMs ??= nowMs();
     const backoffMs = resends === 0 ? 0 : Math.min(RESEND_MS_MAX, RESEND_MS_MIN * 2 ** (resends - 1));
     const delayMs = Math.max(backoffMs * (0.5 + Math.random()), pauseMs);
@@ -306,7 +306,6 @@ export class Router implements LinkEvents {
 
   #isolate(call: InferCall, error: SlacklineError): void {
     this.#forget(call);
-    call.shedBy.length = 0;
     if (this.#settings.isolation === null) call.reject(error);
     else this.#settings.isolation.submit(call);
   }

@@ -20,7 +20,7 @@ function send(window: CongestionWindow, count: number, make: () => InferCall): I
   });
 }
 
-/** Of a daemon that has answered one request, long ago and in a millisecond. */
+/** Of a daemon that has answered one request. */
 function usedWindow(): CongestionWindow {
   const window = new CongestionWindow(SIZE_MAX);
   const call = sentNow(100);
@@ -37,11 +37,8 @@ function room(window: CongestionWindow): number {
   return more.length;
 }
 
-function missed(window: CongestionWindow, calls: readonly InferCall[]): void {
+function passInSilence(window: CongestionWindow, calls: readonly InferCall[]): void {
   for (const call of calls) window.overdue(call);
-}
-
-function givenUp(window: CongestionWindow, calls: readonly InferCall[]): void {
   for (const call of calls) window.abandoned(call);
 }
 
@@ -62,12 +59,10 @@ describe("a congestion window", () => {
   it("is left with half of what was outstanding, once for all that was sent before", () => {
     const window = usedWindow();
     const calls = silentOnes(window, 40);
-    missed(window, calls);
-    givenUp(window, calls);
+    passInSilence(window, calls);
     assert.equal(room(window), 20);
     const again = silentOnes(window, 20);
-    missed(window, again);
-    givenUp(window, again);
+    passInSilence(window, again);
     assert.equal(room(window), 10);
   });
 
@@ -77,8 +72,7 @@ describe("a congestion window", () => {
     const later = silentOnes(window, 1)[0]!;
     later.sentMs += 1;
     window.answered(later);
-    missed(window, calls);
-    givenUp(window, calls);
+    passInSilence(window, calls);
     assert.equal(room(window), SIZE_MAX);
   });
 
@@ -86,8 +80,7 @@ describe("a congestion window", () => {
     const window = usedWindow();
     for (let i = 0; i < 10; i++) {
       const calls = silentOnes(window, 4);
-      missed(window, calls);
-      givenUp(window, calls);
+      passInSilence(window, calls);
     }
     assert.equal(room(window), SIZE_MAX);
   });
@@ -101,16 +94,14 @@ describe("a congestion window", () => {
       ...silentOnes(window, 20, 5),
     ];
     assert.equal(room(window), SIZE_MAX);
-    missed(window, calls);
-    givenUp(window, calls);
+    passInSilence(window, calls);
     assert.equal(room(window), SIZE_MAX);
   });
 
   it("widens with answers, and starts anew with a new connection", () => {
     const window = usedWindow();
     const calls = silentOnes(window, 40);
-    missed(window, calls);
-    givenUp(window, calls);
+    passInSilence(window, calls);
     for (let i = 0; i < 20; i++) window.answered(silentOnes(window, 1)[0]!);
     const widened = room(window);
     assert.ok(widened > 20 && widened <= 24, String(widened));

@@ -1,12 +1,12 @@
 /** `slackline check`: what it says of a repository, and how it ends. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { temporaryFolder, writeModelFiles } from "../support/live-daemon.ts";
+import { serve } from "../support/serve-process.ts";
 
 describe("slackline check", () => {
   const folder = temporaryFolder();
@@ -19,18 +19,16 @@ describe("slackline check", () => {
   });
   after(() => folder.remove());
 
-  function check(...args: string[]) {
-    const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SLACKLINE_"));
+  async function check(...args: string[]) {
     const common = ["--device", "cpu", "--log-level", "warn", "--profile-cache", path.join(folder.dir, "profiles")];
-    return spawnSync(process.execPath, [launcher, "check", "--models", models, ...common, ...args], {
-      cwd: folder.dir,
-      env: { ...Object.fromEntries(environment), NODE_TEST_CONTEXT: undefined },
-      encoding: "utf8",
-    });
+    const command = [process.execPath, launcher, "check"] as const;
+    const { output, exited } = serve(["--models", models, ...common, ...args], { cwd: folder.dir, command });
+    const status = await exited;
+    return { stdout: output.out, stderr: output.err, status };
   }
 
-  test("says how each model is served, and ends with 0", () => {
-    const { stdout, stderr, status } = check();
+  test("says how each model is served, and ends with 0", async () => {
+    const { stdout, stderr, status } = await check();
     assert.match(
       stdout,
       /^plain\/1: ready on cpu.*: 1 in [\d.]+ ms, 4 in [\d.]+ ms; batches of 4 at most; SLO 60000 ms\n$/,
@@ -38,12 +36,12 @@ describe("slackline check", () => {
     assert.deepEqual([stderr, status], ["", 0]);
   });
 
-  test("says why a model can't be served, before and while it is loaded, and ends with 1", () => {
+  test("says why a model can't be served, before and while it is loaded, and ends with 1", async () => {
     writeModelFiles(models, "cut", { "1/model.onnx": addOne(4).subarray(0, 40) });
     const unknownOperator = Buffer.from(Buffer.from(addOne(4)).toString("latin1").replaceAll("Add", "Odd"), "latin1");
     writeModelFiles(models, "odd", { "1/model.onnx": unknownOperator });
     for (const args of [[], ["--model-control", "explicit"]]) {
-      const { stdout, status } = check(...args);
+      const { stdout, status } = await check(...args);
       const lines = stdout.trimEnd().split("\n");
       assert.equal(lines.length, 3, stdout);
       assert.match(lines[0]!, /^cut\/1: can't be served: .*model\.onnx/);
@@ -51,25 +49,25 @@ describe("slackline check", () => {
       assert.match(lines[2]!, /^plain\/1: ready/);
       assert.equal(status, 1);
     }
-    const named = check("--model-control", "explicit", "--load-models", "plain");
+    const named = await check("--model-control", "explicit", "--load-models", "plain");
     assert.match(named.stdout, /^plain\/1: ready.*\n$/);
     assert.equal(named.status, 0);
   });
 
-  test("says so where no model can be served, where there is none, and where settings are wrong", () => {
+  test("says so where no model can be served, where there is none, and where settings are wrong", async () => {
     rmSync(path.join(models, "plain"), { recursive: true });
-    const none = check();
+    const none = await check();
     assert.match(none.stdout, /^cut\/1: can't be served: .*\nodd\/1: can't be served: .*\n$/);
     assert.equal(none.status, 1);
     rmSync(models, { recursive: true });
     mkdirSync(models);
-    const empty = check();
+    const empty = await check();
     assert.deepEqual([empty.stdout, empty.status], ["", 1]);
     assert.match(empty.stderr, /^slackline: no models in /m);
-    const wrong = check("--slo-ms-default", "soon");
+    const wrong = await check("--slo-ms-default", "soon");
     assert.deepEqual([wrong.stdout, wrong.status], ["", 2]);
     assert.match(wrong.stderr, /--slo-ms-default/);
-    const help = check("--help");
+    const help = await check("--help");
     assert.match(help.stdout, /^usage: slackline check \[options\]\n/);
     assert.equal(help.status, 0);
   });
