@@ -11,7 +11,7 @@ export interface CallDeadline {
 
 export interface DeadlineInputs {
   /** When the request was received, engine clock. */
-  readonly nowUs: number;
+  readonly receivedUs: number;
   readonly call: CallDeadline;
   readonly parameters: RequestParameters;
   readonly sloUs: number;
@@ -28,8 +28,8 @@ export interface Deadline {
 
 /** The deadline of one request: absolute microseconds on the engine's clock. */
 export function resolveDeadline(inputs: DeadlineInputs): Deadline {
-  const { nowUs, call, parameters, replyMarginUs } = inputs;
-  const own = parameters.withinUs === null ? null : nowUs + parameters.withinUs;
+  const { receivedUs, call, parameters, replyMarginUs } = inputs;
+  const own = parameters.withinUs === null ? null : receivedUs + parameters.withinUs;
   // A deadline of the request's own says that it is no best-effort work, unless the caller says both.
   const bestEffort = parameters.bestEffort ?? (inputs.bestEffortDefault && own === null);
   if (bestEffort) return { deadlineUs: null, explicit: false, expiresUs: earliest(own, call.atUs) };
@@ -37,7 +37,7 @@ export function resolveDeadline(inputs: DeadlineInputs): Deadline {
   const byCall = call.atUs === null ? null : call.atUs - replyMarginUs;
   const stated = call.stream && own === null ? null : earliest(own, byCall);
   if (stated !== null) return { deadlineUs: stated, explicit: true, expiresUs: call.atUs };
-  return { deadlineUs: earliest(nowUs + inputs.sloUs, byCall), explicit: false, expiresUs: call.atUs };
+  return { deadlineUs: earliest(receivedUs + inputs.sloUs, byCall), explicit: false, expiresUs: call.atUs };
 }
 
 function earliest(a: number | null, b: number | null): number | null {

@@ -31,6 +31,7 @@ export type RpcCause =
   | "inflight_bytes"
   | "unread_answers"
   | "stream_requests"
+  | "overloaded"
   | "failed"
   | typeof SHARED_MEMORY_CAUSE
   | "lost"
@@ -46,6 +47,7 @@ const SHED: ReadonlySet<RpcCause> = new Set<RpcCause>([
   "queue_bytes",
   "inflight_bytes",
   "stream_requests",
+  "overloaded",
 ]);
 
 /** An answer that is not a result. The message goes to the caller as it stands. */

@@ -4,6 +4,7 @@ import { type Ask, type FallbackEnd, Fallbacks, type Refused, type ReplaceableCa
 import type { AcceptedRequest, Inference, InferenceRequest, Outcome } from "../engine/ports.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { RequestId } from "../scheduler/types.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { type InferenceCodec, peekRequestId } from "./codec.ts";
 import { type CallDeadline, type Deadline, resolveDeadline } from "./deadlines.ts";
@@ -63,6 +64,7 @@ export interface GatewayParts {
   readonly codec: InferenceCodec;
   readonly budget: ByteBudget;
   readonly regions: SharedMemoryRegions;
+  readonly arrivals: Arrivals;
   readonly settings: RpcSettings;
   readonly logger: RpcLogger;
   readonly observer: RequestObserver | null;
@@ -196,7 +198,7 @@ export class InferenceGateway {
     call: CallContext,
     responder: Responder,
   ): void {
-    const { inference, catalog, regions, settings } = this.#parts;
+    const { catalog, regions, arrivals, settings } = this.#parts;
     if (this.#draining)
       throw new RpcError("UNAVAILABLE", "draining", "the daemon is shutting down and takes no more requests");
     const found = this.#find(request, parameters.trafficKey);
@@ -204,7 +206,7 @@ export class InferenceGateway {
     pending.model = model.version.key;
     const { bestEffortDefault } = model.version.settings;
     const deadline = resolveDeadline({
-      nowUs: inference.nowUs(),
+      receivedUs: arrivals.latestUs(),
       call: call.deadline,
       parameters,
       sloUs: model.sloUs,

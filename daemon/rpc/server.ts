@@ -5,6 +5,8 @@ import { ReflectionService } from "@grpc/reflection";
 import { protoPath as healthProtoPath } from "grpc-health-check";
 import { loadProtocol } from "../../proto/load.ts";
 import type { Inference } from "../engine/ports.ts";
+import { admission } from "./admission.ts";
+import { Arrivals } from "./arrivals.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { loadCodec } from "./codec.ts";
 import { controlHandlers } from "./control-service.ts";
@@ -57,16 +59,33 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const regions = new SharedMemoryRegions({ peers: settings.sharedMemoryPeers });
   const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
-  const gateway = new InferenceGateway({ inference, catalog, codec, budget, regions, settings, logger, observer });
+  const nowUs = () => inference.nowUs();
+  const arrivals = new Arrivals(nowUs);
+  const gateway = new InferenceGateway({
+    inference,
+    catalog,
+    codec,
+    budget,
+    regions,
+    arrivals,
+    settings,
+    logger,
+    observer,
+  });
   const unread = new UnreadAnswers(settings.inflightBytesMax);
-  const transport: TransportParts = { gateway, codec, unread, errors: settings.errors, nowUs: () => inference.nowUs() };
+  const transport: TransportParts = { gateway, codec, unread, errors: settings.errors, nowUs };
   const streams = new InferenceStreams(transport, settings);
   const health = new Health();
 
   const { packageDefinition, inference: protocol } = loadProtocol();
   const { service } = protocol.GRPCInferenceService;
   const server = new Server({
-    interceptors: [eagerWrites(service.ModelStreamInfer.path)],
+    interceptors: [
+      admission(service.ModelInfer.path, { arrivals, errors: settings.errors, observer, nowUs }),
+      eagerWrites(service.ModelStreamInfer.path),
+    ],
+    // Nobody asks for its figures here, and every call pays for them.
+    "grpc.enable_channelz": 0,
     // Of a compressed message too, once it is decompressed: one that could never be accepted is not received either.
     "grpc.max_receive_message_length": Math.min(settings.messageBytesMax, settings.inflightBytesMax),
     "grpc.max_send_message_length": -1,

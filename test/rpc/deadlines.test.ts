@@ -9,7 +9,7 @@ const NONE = { withinUs: null, bestEffort: null, timings: false, allOutputs: fal
 
 function resolve(changes: Partial<DeadlineInputs>) {
   return resolveDeadline({
-    nowUs: 1_000_000,
+    receivedUs: 1_000_000,
     call: { atUs: null, stream: false },
     parameters: NONE,
     sloUs: 100_000,

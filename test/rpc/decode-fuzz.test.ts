@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { joinStrings } from "../../daemon/engine/tensors.ts";
+import { Arrivals } from "../../daemon/rpc/arrivals.ts";
 import { ByteBudget } from "../../daemon/rpc/byte-budget.ts";
 import { loadCodec } from "../../daemon/rpc/codec.ts";
 import { rawTensorData } from "../../daemon/rpc/decode/raw-contents.ts";
@@ -26,12 +27,14 @@ function gateway() {
   const unforeseen: unknown[] = [];
   const logger = { debug() {}, info() {}, warn() {}, error: (details: object) => unforeseen.push(details) };
   const budget = new ByteBudget(DEFAULT_RPC_SETTINGS.inflightBytesMax);
+  const inference = new PuppetInference();
   const subject = new InferenceGateway({
-    inference: new PuppetInference(),
+    inference,
     catalog: new FakeCatalog(),
     codec: loadCodec(),
     budget,
     regions: new SharedMemoryRegions(),
+    arrivals: new Arrivals(() => inference.nowUs()),
     settings: DEFAULT_RPC_SETTINGS,
     logger,
     observer: null,

@@ -37,11 +37,15 @@ export class PuppetInference implements Inference {
   readonly received: AcceptedRequest[] = [];
   readonly cancelled: RequestId[] = [];
   readonly held: Map<RequestId, Held> = new Map();
+  /** Every look at the clock takes so long, as if the process had much to do. */
+  lookUs = 0;
+  #lookedUs = 0;
   #lastId = 0;
   readonly #waiters: { readonly done: () => boolean; readonly resolve: () => void }[] = [];
 
   nowUs(): number {
-    return Math.round(performance.now() * 1000);
+    this.#lookedUs += this.lookUs;
+    return Math.round(performance.now() * 1000) + this.#lookedUs;
   }
 
   submit(request: InferenceRequest, reply: Reply): RequestId {

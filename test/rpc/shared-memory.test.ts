@@ -5,6 +5,7 @@ import { networkInterfaces, tmpdir } from "node:os";
 import path from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { Arrivals } from "../../daemon/rpc/arrivals.ts";
 import { ByteBudget } from "../../daemon/rpc/byte-budget.ts";
 import { loadCodec } from "../../daemon/rpc/codec.ts";
 import { modelPlan } from "../../daemon/rpc/decode/model-plan.ts";
@@ -498,6 +499,7 @@ function gateway(nowMs: () => number, peer: Peer = LOCAL) {
     codec: loadCodec(),
     budget: new ByteBudget(DEFAULT_RPC_SETTINGS.inflightBytesMax),
     regions,
+    arrivals: new Arrivals(() => inference.nowUs()),
     settings: DEFAULT_RPC_SETTINGS,
     logger: { debug: quiet, info: quiet, warn: quiet, error: quiet },
     observer: null,

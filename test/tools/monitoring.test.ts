@@ -72,7 +72,7 @@ async function exposition(): Promise<ReadonlyMap<string, Exposed>> {
     tallies.shed({ ...request(), id: 0, arrivedUs: 0, bytes: 0 }, cause, {}, 0);
     for (const end of ["answered", "refused"] as const) tallies.fellBack({ model: "m", cause, shed: null }, end);
   }
-  const refused: readonly RpcCause[] = ["not_ready", "inflight_bytes", "unread_answers"];
+  const refused: readonly RpcCause[] = ["not_ready", "inflight_bytes", "unread_answers", "overloaded"];
   for (const cause of refused) {
     tallies.refused("m", "RESOURCE_EXHAUSTED", cause);
     for (const end of ["answered", "refused"] as const) tallies.fellBack({ model: "m", cause, shed: null }, end);

@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Arrivals } from "../../daemon/rpc/arrivals.ts";
+import { nextTurn } from "./turns.ts";
+
+function clocked() {
+  const clock = { us: 1_000_000 };
+  const arrivals = new Arrivals(() => clock.us);
+  /** Reads for so long, and then turns the event loop once. */
+  const turn = async (us: number) => {
+    arrivals.latestUs();
+    clock.us += us;
+    await nextTurn();
+  };
+  return { clock, arrivals, turn };
+}
+
+describe("when what is read now arrived", () => {
+  it("is when it is read, as long as nothing else was to be read", async () => {
+    const { clock, arrivals, turn } = clocked();
+    await turn(100);
+    clock.us += 5_000_000;
+    const nowUs = clock.us;
+    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs(), arrivals.behindUs()], [nowUs, nowUs, 0]);
+  });
+
+  it("is before the turn that reads it", () => {
+    const { clock, arrivals } = clocked();
+    const beganUs = arrivals.latestUs();
+    clock.us += 30_000;
+    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs(), arrivals.behindUs()], [beganUs, beganUs, 30_000]);
+  });
+
+  it("may be since the turn before began, where that took long", async () => {
+    const { clock, arrivals, turn } = clocked();
+    const beganUs = clock.us;
+    await turn(20_000);
+    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [beganUs, beganUs + 20_000]);
+    clock.us += 5_000;
+    assert.equal(arrivals.behindUs(), 25_000, "it goes on falling behind");
+    await nextTurn();
+    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [beganUs + 20_000, beganUs + 25_000]);
+  });
+
+  it("is not before a turn that read nothing", async () => {
+    const { clock, arrivals, turn } = clocked();
+    await turn(20_000);
+    await nextTurn();
+    clock.us += 1_000;
+    const nowUs = clock.us;
+    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [nowUs, nowUs]);
+    assert.equal(arrivals.behindUs(), 4_000, "a pause of 1 ms makes up for 16 ms");
+  });
+
+  it("is behind for no longer than can be made up for within a third of a second", async () => {
+    const { clock, arrivals, turn } = clocked();
+    for (let turns = 0; turns < 100; turns++) await turn(1_000_000);
+    await nextTurn();
+    clock.us += 320_000;
+    assert.equal(arrivals.behindUs(), 0);
+  });
+});
