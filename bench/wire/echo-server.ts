@@ -24,7 +24,11 @@ function echo({ id, model_name, inputs, raw_input_contents }: Request): Response
   };
 }
 
-const server = new Server({ "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 });
+const server = new Server({
+  "grpc.enable_channelz": 0,
+  "grpc.max_receive_message_length": -1,
+  "grpc.max_send_message_length": -1,
+});
 server.addService(loadProtocol().inference.GRPCInferenceService.service, {
   ModelInfer: (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>) => {
     callback(null, echo(call.request));
