@@ -126,6 +126,17 @@ describe("a server that is too busy to read", () => {
     answered(await infer(harness.client, vectorRequest(), 60_000));
   });
 
+  it("reads past what it refuses, so that the connection goes on", async () => {
+    harness.inference.lookUs = 50_000_000;
+    const large = vectorRequest({ raw_input_contents: [Buffer.alloc(3_000_000)] });
+    for (let calls = 0; calls < 3; calls++) {
+      const { trailers } = failed(await infer(harness.client, large, 60_000));
+      assert.deepEqual(trailers.get("slackline_cause"), ["overloaded"]);
+    }
+    harness.inference.lookUs = 0;
+    answered(await infer(harness.client, vectorRequest(), 60_000));
+  });
+
   it("plans with a deadline that began when the request can have come at the latest", async () => {
     harness.inference.lookUs = 2_000_000;
     answered(await infer(harness.client, vectorRequest({ parameters: { deadline_ms: { int64_param: 30_000 } } })));
