@@ -13,8 +13,10 @@ import type { RequestObserver } from "./ports.ts";
 /** A request may have lost this share of its time when it is read: the rest is for planning, executing and answering. */
 const LOST_SHARE_MAX = 0.75;
 
-/** Where waiting does not end: answers wait for two more turns that are as long. A few milliseconds are what callers wait for each other. */
+/** Where waiting does not end: an answer waits for two more turns that are as long. */
 const STANDING_SHARE_MAX = 0.25;
+
+/** However little time a request has: so long callers wait for each other at any daemon that is busy. */
 const STANDING_US_MIN = 10_000;
 
 /** It does not end when a daemon has been behind for longer than a stall lasts, and than a request may wait. */
