@@ -1,14 +1,12 @@
 /** The result as a page. */
 
+import { attainmentChart, below, CHART, chart, dot, line, rule } from "../report/chart.ts";
 import { figure, milliseconds, percent } from "../report/format.ts";
-import { escapeHtml, htmlPage, htmlTable, LogAxis, seriesColor } from "../report/html.ts";
+import { escapeHtml, htmlPage, htmlTable, LogAxis } from "../report/html.ts";
 import type { CapacityFigures, GpuBenchResult } from "./result.ts";
 import { aloneLines, LOAD_TITLES, setLines, setRows } from "./text.ts";
 
-const WIDTH = 900;
-const LEFT = 60;
-const RIGHT = 120;
-const HEIGHT = 260;
+const { width: WIDTH, left: LEFT, right: RIGHT, height: HEIGHT } = CHART;
 
 export function gpuHtml(result: GpuBenchResult): string {
   const { device } = result;
@@ -40,7 +38,14 @@ export function gpuHtml(result: GpuBenchResult): string {
     body.push(...setLines(set).map((line) => `<p>${escapeHtml(line)}</p>`));
     const searches: [string, CapacityFigures][] = [["slackline", set.capacity]];
     if (set.round_robin !== null) searches.push(["round robin", set.round_robin.capacity]);
-    body.push(attainmentChart(searches));
+    body.push(
+      attainmentChart(
+        searches.map(([name, { probes }]) => [
+          name,
+          probes.map(({ offered_per_s, attainment }) => [offered_per_s, attainment] as const),
+        ]),
+      ),
+    );
   }
   const alone = aloneLines(result);
   if (alone.length > 0) body.push("<h2>One model at a time</h2>", ...alone.map((line) => `<p>${escapeHtml(line)}</p>`));
@@ -84,47 +89,4 @@ function profileChart({ profiles_ms }: GpuBenchResult): string {
     return `${line(at, i)}${dots.join("")}<text x="${x.at(end[0]) + 10}" y="${y.at(end[1]) + 4}">${escapeHtml(model)}</text>`;
   });
   return chart("Execution time by batch size", [...grid, ...labels, ...lines], "items in a batch");
-}
-
-/** Share on time of every load of the searches, by the rate that was offered. */
-function attainmentChart(searches: readonly (readonly [string, CapacityFigures])[]): string {
-  const all = searches.flatMap(([, { probes }]) => probes);
-  const most = Math.max(0, ...all.map(({ offered_per_s }) => offered_per_s));
-  if (most === 0) return "";
-  const x = (perS: number): number => Math.round(LEFT + (perS / most) * (WIDTH - LEFT - RIGHT));
-  const y = (share: number): number => Math.round(8 + (1 - share) * (HEIGHT - 8));
-  const grid = [0, 0.25, 0.5, 0.75, 1].map((share) => rule(y(share), percent(share)));
-  const target = `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(0.99)}" y2="${y(0.99)}" stroke="#d92d20"><title>99 %</title></line>`;
-  const labels = [0, 0.25, 0.5, 0.75, 1].map((part) => below(x(part * most), figure(part * most)));
-  const lines = searches.map(([name, { probes }], i) => {
-    const sorted = [...probes].sort((a, b) => a.offered_per_s - b.offered_per_s);
-    const at = sorted.map((probe) => `${x(probe.offered_per_s)},${y(probe.attainment)}`);
-    const dots = sorted.map((probe) =>
-      dot(x(probe.offered_per_s), y(probe.attainment), i, `${name}: ${percent(probe.attainment)} on time`),
-    );
-    const last = sorted.at(-1)!;
-    return `${line(at, i)}${dots.join("")}<text x="${x(last.offered_per_s) + 10}" y="${y(last.attainment) + 4}">${escapeHtml(name)}</text>`;
-  });
-  return chart("On time by offered load", [...grid, target, ...labels, ...lines], "requests/s offered");
-}
-
-function chart(label: string, parts: readonly string[], axis: string): string {
-  const title = `<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT + 40}" text-anchor="middle" class="faint">${axis}</text>`;
-  return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT + 44}" role="img" aria-label="${label}">${parts.join("")}${title}</svg>`;
-}
-
-function rule(y: number, label: string): string {
-  return `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}" class="rule"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end" class="faint">${label}</text>`;
-}
-
-function below(x: number, label: string): string {
-  return `<text x="${x}" y="${HEIGHT + 20}" text-anchor="middle" class="faint">${label}</text>`;
-}
-
-function line(points: readonly string[], series: number): string {
-  return `<polyline points="${points.join(" ")}" fill="none" stroke="${seriesColor(series)}" stroke-width="2"/>`;
-}
-
-function dot(x: number, y: number, series: number, title: string): string {
-  return `<circle cx="${x}" cy="${y}" r="4" fill="${seriesColor(series)}"><title>${escapeHtml(title)}</title></circle>`;
 }

@@ -9,7 +9,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { commandName, PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { DaemonError } from "../live/daemon-process.ts";
-import { TargetError } from "../load/sdk-target.ts";
+import { TargetError } from "../load/connect.ts";
 import { gpuHtml } from "./html.ts";
 import type { GpuBenchResult } from "./result.ts";
 import { runGpuBench, SECTIONS, type Section } from "./sections.ts";

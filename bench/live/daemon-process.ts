@@ -1,13 +1,13 @@
 /** A daemon of one's own, as a child process: for the quickstart and for benchmarks. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, type WriteStream } from "node:fs";
-import { createServer } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import { fetchStatus } from "../load/daemon-status.ts";
+import { freePort, LOOPBACK } from "./free-port.ts";
 
 export interface DaemonOptions {
   /** Folder of the model repository. */
@@ -28,7 +28,6 @@ export class DaemonError extends Error {}
 
 /** The daemon of the same build as this. */
 const MAIN = fileURLToPath(new URL("../../daemon/main.js", import.meta.url));
-const HOST = "127.0.0.1";
 const POLL_MS = 200;
 const LAST_LINES = 15;
 /** After SIGTERM; the daemon drains first. */
@@ -64,7 +63,7 @@ export class DaemonProcess {
   }: DaemonOptions): Promise<DaemonProcess> {
     // The status is to be had before the daemon says where, so its port is chosen here.
     const httpPort = await freePort();
-    const ports = ["--host", HOST, "--grpc-port", "0", "--http-port", String(httpPort)];
+    const ports = ["--host", LOOPBACK, "--grpc-port", "0", "--http-port", String(httpPort)];
     const args = [entry, "--models", models, ...ports, ...flags];
     const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", "pipe", "pipe"] });
     // A daemon must not outlive whoever started it here.
@@ -76,13 +75,13 @@ export class DaemonProcess {
       child.once("close", (code, signal) => resolve(signal === null ? `exit code ${code}` : `signal ${signal}`));
     });
     void exited.then(() => process.removeListener("exit", killChild));
-    const watch = onActivity === undefined ? null : new ActivityWatch(`${HOST}:${httpPort}`, onActivity);
+    const watch = onActivity === undefined ? null : new ActivityWatch(`${LOOPBACK}:${httpPort}`, onActivity);
     const timeout = new Promise<null>((resolve) => setTimeout(resolve, readyMs, null).unref());
     const ended = exited.then((how) => ({ how }));
     const first = await Promise.race([output.ready, ended, timeout]);
     watch?.stop();
     if (first !== null && "grpcPort" in first) {
-      return new DaemonProcess(child, exited, `${HOST}:${first.grpcPort}`, `${HOST}:${httpPort}`);
+      return new DaemonProcess(child, exited, `${LOOPBACK}:${first.grpcPort}`, `${LOOPBACK}:${httpPort}`);
     }
     child.kill("SIGKILL");
     const what =
@@ -158,19 +157,4 @@ class ActivityWatch {
   stop(): void {
     this.#stopped = true;
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, HOST, () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === "object" && address !== null
-          ? resolve(address.port)
-          : reject(new Error("the listening socket has no port")),
-      );
-    });
-  });
 }

@@ -3,12 +3,12 @@ import type { Histogram } from "hdr-histogram-js";
 import type { Clock } from "../../daemon/engine/ports.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import type { Scenario } from "../scenario/schema.ts";
+import { connectTarget, type LoadTransport } from "./connect.ts";
 import { deviceFigures, fetchStatus, servedFigures } from "./daemon-status.ts";
 import { type LoadProgress, LoadRun } from "./load-run.ts";
 import { PacedClock } from "./paced-clock.ts";
 import { type PlanOptions, planLoad } from "./plan.ts";
 import { type LoadResult, loadResult } from "./result.ts";
-import { connectTarget, type Transport } from "./sdk-target.ts";
 import type { Call, CallOutcome, Target } from "./target.ts";
 
 export interface LoadTestOptions {
@@ -18,7 +18,7 @@ export interface LoadTestOptions {
   readonly address: string;
   /** HOST:PORT of the daemon's HTTP port, for its own counters; null where there is none to be asked. */
   readonly statusAddress: string | null;
-  readonly transport: Transport;
+  readonly transport: LoadTransport;
   readonly lagMsMax: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;

@@ -7,11 +7,11 @@ import { count } from "../report/format.ts";
 import { progressOn } from "../report/progress.ts";
 import { readScenario } from "../scenario/read.ts";
 import { ScenarioError } from "../scenario/schema.ts";
+import { type LoadTransport, TargetError } from "./connect.ts";
 import { findStatusAddress } from "./daemon-status.ts";
 import type { LoadProgress } from "./load-run.ts";
 import { type LoadTest, loadTest } from "./load-test.ts";
 import { reportText } from "./report.ts";
-import { TargetError, type Transport } from "./sdk-target.ts";
 
 const USAGE = `usage: slackline bench SCENARIO --target HOST:PORT [options]
 
@@ -21,7 +21,9 @@ Sends a scenario's requests to a running daemon at their scheduled times and rep
   --seed N                  in place of the scenario's seed
   --scale X                 multiplies all rates
   --duration S, --warmup S  in place of the scenario's measure_s and warmup_s
-  --transport stream|unary  how the client sends requests (default stream)
+  --transport stream|unary|plain
+                            how requests are sent: by the SDK on streams (default) or in unary calls, or in unary
+                            calls without the SDK, to any server of the Open Inference Protocol
   --json FILE               writes the result as JSON
   --hdr FILE                writes latency percentiles (HdrHistogram's format): FILE for all requests, and one file a model
   --http HOST:PORT          the daemon's HTTP port, for its own counters (default: port 8002 of the target's host)
@@ -42,7 +44,7 @@ interface Arguments {
   readonly scale?: number;
   readonly measureS?: number;
   readonly warmupS?: number;
-  readonly transport: Transport;
+  readonly transport: LoadTransport;
   readonly json?: string;
   readonly hdr?: string;
   readonly http?: string;
@@ -59,8 +61,8 @@ function parseArguments(args: readonly string[]): Arguments | "help" {
   if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
   if (values.target === undefined) throw new UsageError("where is the daemon? Give --target HOST:PORT");
   const transport = values.transport;
-  if (transport !== "stream" && transport !== "unary") {
-    throw new UsageError(`--transport is 'stream' or 'unary', not '${transport}'`);
+  if (transport !== "stream" && transport !== "unary" && transport !== "plain") {
+    throw new UsageError(`--transport is 'stream', 'unary' or 'plain', not '${transport}'`);
   }
   const seed = number("--seed", values.seed, (n) => Number.isSafeInteger(n) && n >= 0, "a whole number of at least 0");
   const scale = number("--scale", values.scale, (n) => n > 0, "a number above 0");

@@ -11,6 +11,9 @@ export interface InputSpec {
 
 export type Inputs = Readonly<Record<string, Tensor>>;
 
+/** Inputs of one model by number of items, several variants each, which take turns. */
+export type PreparedModel = ReadonlyMap<number, readonly Inputs[]>;
+
 /** Shapes of one item by input name, in place of what is chosen for dimensions that vary. */
 export type ItemShapes = Readonly<Record<string, readonly number[]>>;
 

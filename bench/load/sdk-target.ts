@@ -1,31 +1,7 @@
 /** A daemon under load, called through the client SDK. */
-import { type ModelMetadata, SlacklineClient, SlacklineError, type Transport } from "slackline-client";
-import type { Scenario } from "../scenario/schema.ts";
-import { type Inputs, type ItemShapes, makeInputs } from "./payloads.ts";
-import type { LoadPlan } from "./plan.ts";
+import { type SlacklineClient, SlacklineError } from "slackline-client";
+import type { PreparedModel } from "./payloads.ts";
 import type { Call, CallOutcome, Target } from "./target.ts";
-
-export type { Transport } from "slackline-client";
-
-/** The target can't be loaded as the scenario asks; the message says what to do. */
-export class TargetError extends Error {}
-
-export interface TargetOptions {
-  /** HOST:PORT */
-  readonly address: string;
-  readonly transport: Transport;
-  readonly scenario: Scenario;
-  readonly plan: LoadPlan;
-}
-
-const CONNECT_MS = 3_000;
-const TRIAL_MS = 30_000;
-/** Answers that come late are measured, not given up; only what is hopeless ends with its deadline and this. */
-const GRACE_MS = 30_000;
-/** Requests that may wait in the client; with an open loop and a daemon that hangs, they are many. */
-const QUEUE_MAX = 100_000;
-/** Different inputs of a model that take turns. */
-const VARIANTS = 4;
 
 /** A shed's reason comes from the daemon; these are the client's own words for what went wrong on its side. */
 const CLIENT_REASONS: ReadonlySet<string> = new Set([
@@ -38,43 +14,10 @@ const CLIENT_REASONS: ReadonlySet<string> = new Set([
 ]);
 const SHED_CODES: ReadonlySet<string> = new Set(["DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"]);
 
-/**
- * Connects, checks that every model of the plan is served, makes inputs and tries one request of each model.
- *
- * @throws {TargetError}
- */
-export async function connectTarget({ address, transport, scenario, plan }: TargetOptions): Promise<SdkTarget> {
-  const client = new SlacklineClient({
-    target: address,
-    transport,
-    graceMs: GRACE_MS,
-    queueMax: QUEUE_MAX,
-    retry: false,
-  });
-  try {
-    await checkServed(client, address, plan.models);
-    const models = new Map<string, PreparedModel>();
-    for (const name of plan.models) {
-      const items = itemCounts(plan, name);
-      const shapes = scenario.models.find((model) => model.name === name)?.shapes ?? {};
-      models.set(name, await prepareModel(client, name, items, shapes));
-    }
-    const target = new SdkTarget(client, models);
-    for (const name of plan.models) await tryOnce(target, name, Math.min(...itemCounts(plan, name)));
-    return target;
-  } catch (error) {
-    client.close();
-    throw error;
-  }
-}
-
-/** Inputs of one model by number of items, several variants each. */
-type PreparedModel = ReadonlyMap<number, readonly Inputs[]>;
-
 export class SdkTarget implements Target {
   readonly #client: SlacklineClient;
   readonly #models: ReadonlyMap<string, PreparedModel>;
-  #variant = 0;
+  #sent = 0;
 
   constructor(client: SlacklineClient, models: ReadonlyMap<string, PreparedModel>) {
     this.#client = client;
@@ -83,9 +26,9 @@ export class SdkTarget implements Target {
 
   async send({ model, tenant, items, deadlineMs, bestEffort }: Call): Promise<CallOutcome> {
     const variants = this.#models.get(model)!.get(items)!;
-    this.#variant = (this.#variant + 1) % VARIANTS;
+    const inputs = variants[this.#sent++ % variants.length]!;
     try {
-      const { timings, fallback, cached } = await this.#client.infer(model, variants[this.#variant]!, {
+      const { timings, fallback, cached } = await this.#client.infer(model, inputs, {
         timings: true,
         ...(deadlineMs === null ? {} : { deadlineMs }),
         ...(bestEffort ? { bestEffort } : {}),
@@ -110,96 +53,4 @@ function failure(error: unknown): CallOutcome {
   if (reason === undefined) return { type: "error", code, message };
   if (CLIENT_REASONS.has(reason)) return { type: "error", code: `${code} (${reason})`, message };
   return SHED_CODES.has(code) ? { type: "shed", cause: reason } : { type: "error", code, message };
-}
-
-async function checkServed(client: SlacklineClient, address: string, wanted: readonly string[]): Promise<void> {
-  try {
-    await client.serverMetadata({ timeoutMs: CONNECT_MS });
-  } catch (error) {
-    throw new TargetError(
-      `no daemon answers at ${address}: ${messageOf(error)}. Is it running there? \`npm start\` starts one on port 8001`,
-    );
-  }
-  const ready = await Promise.all(wanted.map((name) => client.modelReady(name)));
-  const missing = wanted.filter((_, i) => !ready[i]);
-  if (missing.length === 0) return;
-  throw new TargetError(
-    `${address} does not serve ${missing.map((name) => `'${name}'`).join(", ")}; ${await served(client)}`,
-  );
-}
-
-async function served(client: SlacklineClient): Promise<string> {
-  try {
-    const index = await client.repositoryIndex();
-    if (index.length === 0) return "it serves no model at all";
-    const models = index.map(({ name, version, state, reason }) =>
-      state === "READY" ? `${name} (version ${version})` : `${name} (${state}${reason === "" ? "" : `: ${reason}`})`,
-    );
-    return `it has: ${models.join(", ")}`;
-  } catch {
-    return "and it does not tell what it serves";
-  }
-}
-
-/** Every number of items with which the plan calls a model, ascending. */
-function itemCounts(plan: LoadPlan, model: string): number[] {
-  const counts = new Set<number>();
-  for (const request of plan.requests) if (request.model === model) counts.add(request.items);
-  for (const { model: name, items } of plan.backlogs) {
-    if (name !== model) continue;
-    const { min, max } = typeof items === "number" ? { min: items, max: items } : items;
-    for (let count = min; count <= max; count++) counts.add(count);
-  }
-  return [...counts].sort((a, b) => a - b);
-}
-
-async function prepareModel(
-  client: SlacklineClient,
-  name: string,
-  itemCounts: readonly number[],
-  shapes: ItemShapes,
-): Promise<PreparedModel> {
-  const metadata = await client.modelMetadata(name);
-  const itemsMax = await largestBatch(client, name, metadata);
-  const most = itemCounts.at(-1)!;
-  if (most > Math.max(1, itemsMax)) {
-    throw new TargetError(`the scenario sends ${name} requests of ${most} items; the daemon takes ${itemsMax} at most`);
-  }
-  const prepared = new Map<number, readonly Inputs[]>();
-  try {
-    for (const items of itemCounts) {
-      const variants = Array.from({ length: VARIANTS }, (_, seed) =>
-        makeInputs(metadata.inputs, itemsMax > 0, items, shapes, seed),
-      );
-      prepared.set(items, variants);
-    }
-  } catch (error) {
-    throw new TargetError(`model ${name}: ${messageOf(error)}`);
-  }
-  return prepared;
-}
-
-/** The model's `max_batch_size`; 0 where its tensors have no batch dimension. */
-async function largestBatch(client: SlacklineClient, name: string, { inputs }: ModelMetadata): Promise<number> {
-  try {
-    return (await client.modelConfig(name)).max_batch_size;
-  } catch (error) {
-    if (!(error instanceof SlacklineError) || error.code !== "UNIMPLEMENTED") throw error;
-    return inputs.every(({ shape }) => shape[0] === -1) ? Number.POSITIVE_INFINITY : 0;
-  }
-}
-
-/** One request before the run: it opens the streams, and a model that refuses the inputs is known before the load. */
-async function tryOnce(target: SdkTarget, model: string, items: number): Promise<void> {
-  const outcome = await target.send({ model, tenant: "", items, deadlineMs: TRIAL_MS, bestEffort: false });
-  if (outcome.type === "error") {
-    throw new TargetError(
-      `a first request to ${model} failed with ${outcome.code}: ${outcome.message}. ` +
-        'Inputs whose sizes vary can be given in the scenario: "shapes": {"INPUT": [SIZES OF ONE ITEM]}',
-    );
-  }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -3,7 +3,7 @@ import type { DaemonStatus, ModelStatus } from "../../daemon/status.ts";
 import { parseScenario, type Scenario } from "../scenario/schema.ts";
 
 /** Share of the device's time that work with deadlines is to take, all models together. */
-const DEADLINE_SHARE = 0.6;
+export const DEADLINE_SHARE = 0.6;
 /** Requests per second of one model at most: beyond it the client's and the wire's work would be what is measured. */
 const RATE_MAX_PER_S = 120;
 const RATE_MIN_PER_S = 0.5;

@@ -98,6 +98,23 @@ describe("load test command", () => {
     assert.deepEqual(words.inputs[0]!.shape.map(Number), [3]);
   });
 
+  it("calls any server of the protocol in unary calls without the SDK", async () => {
+    const before = server.requests.length;
+    const options = ["--transport", "plain", "--lag-max", "10000", "--http", "127.0.0.1:1"];
+    const run = await bench([scenario, "--target", server.address, ...options]);
+    assert.equal(run.code, 0, run.stderr + run.stdout);
+    assert.match(run.stdout, /^text +100 +\d+ +\d+ +0 +0 /m);
+    const sent = server.requests.slice(before);
+    assert.equal(sent.length, 122, "100 and 20 requests, and a first one of each model");
+    assert.ok(sent.every(({ parameters }) => Object.keys(parameters).length === 0));
+    const [raw] = sent.find(({ model_name }) => model_name === "picky")!.raw_input_contents;
+    const words = [];
+    for (let at = 0; at < raw!.length; at += 4 + raw!.readUInt32LE(at))
+      words.push(String(raw!.subarray(at + 4, at + 4 + raw!.readUInt32LE(at))));
+    assert.equal(words.length, 3);
+    assert.ok(words.every((word) => /^text \d+$/.test(word)));
+  });
+
   it("ends with a code of its own where the generator could not keep up", async () => {
     const options = ["--lag-max", "0.0001", "--duration", "0.2", "--scale", "0.5"];
     const run = await bench([scenario, "--target", server.address, ...options]);
@@ -156,7 +173,10 @@ describe("load test command", () => {
       [[scenario], /Give --target HOST:PORT/],
       [[scenario, "--target", "localhost"], /--target takes HOST:PORT, not 'localhost'/],
       [[scenario, "--target", "a:1", "--scale", "0"], /--scale takes a number above 0, not '0'/],
-      [[scenario, "--target", "a:1", "--transport", "pigeon"], /--transport is 'stream' or 'unary'/],
+      [
+        [scenario, "--target", "a:1", "--transport", "pigeon"],
+        /--transport is 'stream', 'unary' or 'plain', not 'pigeon'/,
+      ],
       [[scenario, "--target", "a:1", "--speed", "9"], /--speed/],
     ];
     const runs = await Promise.all(cases.map(([args]) => bench(args)));

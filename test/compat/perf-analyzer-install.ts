@@ -4,9 +4,10 @@
  */
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
-import { CACHE_DIR, COMPAT_DIR } from "./python-environment.ts";
-import { type CommandResult, lastLines, runCommand } from "./run-command.ts";
-import { Skipped } from "./skipped.ts";
+import { CACHE_DIR } from "../../tools/python/environment.ts";
+import { type CommandResult, lastLines, runCommand } from "../../tools/python/run-command.ts";
+import { Skipped } from "../../tools/python/skipped.ts";
+import { COMPAT_DIR } from "./compat-dir.ts";
 
 /** The newest whose program runs with glibc 2.34. */
 export const PERF_ANALYZER_VERSION = "2.50.0";

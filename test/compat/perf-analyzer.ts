@@ -1,7 +1,8 @@
 /** perf_analyzer in each of its modes, to completion, and what its table says. */
+
+import { lastLines } from "../../tools/python/run-command.ts";
 import { PERF_ANALYZER_VERSION, type PerfAnalyzer } from "./perf-analyzer-install.ts";
 import type { CheckResult } from "./results.ts";
-import { lastLines } from "./run-command.ts";
 
 /** Windows of 1 s, of which any three that differ less than tenfold are stable: how fast it is does not matter here. */
 const WINDOWS = ["-p", "1000", "-s", "900", "-r", "6"];

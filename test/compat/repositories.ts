@@ -5,7 +5,7 @@ import { type Datatype, ELEMENT_BYTES } from "../../daemon/engine/tensors.ts";
 import { ensureSampleModels } from "../../models/ensure-samples.ts";
 import { addOne, identity, noBatchDim, slow, twoInputsTwoOutputs } from "../../models/onnx/tiny.ts";
 import { writeModelFiles } from "../support/live-daemon.ts";
-import { COMPAT_DIR } from "./python-environment.ts";
+import { COMPAT_DIR } from "./compat-dir.ts";
 
 /** One identity model for each datatype (`identity_fp32`, …), models with a shape of their own, and `digits`. */
 export async function writeClientRepository(dir: string): Promise<void> {

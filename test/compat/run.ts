@@ -8,15 +8,16 @@
  */
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { pythonEnvironment } from "../../tools/python/environment.ts";
+import { lastLines, runCommand } from "../../tools/python/run-command.ts";
+import { Skipped } from "../../tools/python/skipped.ts";
 import { temporaryFolder } from "../support/live-daemon.ts";
+import { COMPAT_DIR } from "./compat-dir.ts";
 import { type DaemonProcess, startDaemonProcess } from "./daemon-process.ts";
 import { runPerfAnalyzer } from "./perf-analyzer.ts";
 import { installPerfAnalyzer } from "./perf-analyzer-install.ts";
-import { COMPAT_DIR, pythonEnvironment } from "./python-environment.ts";
 import { writeClientRepository, writeExplicitRepository, writeTritonRepository } from "./repositories.ts";
 import { type CheckResult, resultTable } from "./results.ts";
-import { lastLines, runCommand } from "./run-command.ts";
-import { Skipped } from "./skipped.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -98,7 +99,7 @@ async function main(): Promise<void> {
   });
   try {
     await part("Client tests", async () => {
-      const python = await pythonEnvironment("compat-venv", ["requirements.txt"]);
+      const python = await pythonEnvironment("compat-venv", path.join(COMPAT_DIR, "requirements.txt"));
       const clients = rig("clients");
       await writeClientRepository(clients.repository);
       await withDaemon(clients, async ({ target }) => {
@@ -107,7 +108,10 @@ async function main(): Promise<void> {
         await runScript(python, "standard_services.py", target);
         if (flags.kserve) {
           await part("KServe's client", async () => {
-            const ownPython = await pythonEnvironment("compat-kserve-venv", ["requirements-kserve.txt"]);
+            const ownPython = await pythonEnvironment(
+              "compat-kserve-venv",
+              path.join(COMPAT_DIR, "requirements-kserve.txt"),
+            );
             await runScript(ownPython, "kserve_client.py", target);
           });
         }

@@ -1,0 +1,256 @@
+/**
+ * Compares the daemon, live, with Triton Inference Server on the same models, machine and load: what share of requests each answers on time as
+ * the load grows, and what best-effort work gets done beside them. Triton comes from its Python wheel, executes ONNX Runtime through its Python
+ * backend, and gets the best of its settings by trying.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, tmpdir } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { Skipped } from "../../tools/python/skipped.ts";
+import { DaemonProcess } from "../live/daemon-process.ts";
+import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
+import { loadTest } from "../load/load-test.ts";
+import { DEADLINE_SHARE, mixedLoad } from "../quickstart/mix.ts";
+import { percent } from "../report/format.ts";
+import type { Scenario } from "../scenario/schema.ts";
+import { leaveDeviceCore, ontoDeviceCore } from "./cores.ts";
+import { tritonHtml, tritonMarkdown } from "./report.ts";
+import { bestTrial, type LoadFigures, type Trial, type TritonResult } from "./result.ts";
+import { type RunningServer, Triton } from "./server.ts";
+import { AS_DOCUMENTED, described, TRIED, type TritonSettings } from "./settings.ts";
+
+const USAGE = `usage: npm run bench:triton -- [options]
+
+  --loads A,B       what small batches would take of the device (default 0.3,0.5,0.7,0.9,1.1,1.3,1.5)
+  --filled A,B      with best-effort work beside (default 0.3,0.5,0.7)
+  --rounds N        default 3
+  --measure S       seconds measured of each load (default 8)
+  --quick           one round, short loads, four settings of Triton: shows that it works, its figures say little
+  --save            writes bench/results/triton.json, .md and .html
+
+Needs Python 3.10 to 3.13 with its shared library and, the first time, the Python registry (some 450 MB in .cache/triton-venv).
+`;
+
+const READY_MS = 180_000;
+/** Of which settings are judged: one that a device should carry, and one where not all can be on time. */
+const TRIAL_LOADS: readonly number[] = [0.6, 1];
+const WARMUP_S = 2;
+/** No round has it. */
+const TRIAL_SEED = 1000;
+
+interface Options {
+  readonly loads: readonly number[];
+  readonly filled: readonly number[];
+  readonly rounds: number;
+  readonly measureS: number;
+  readonly tried: readonly TritonSettings[];
+}
+
+interface Entrant {
+  readonly name: string;
+  readonly settings: TritonSettings | null;
+  start(): Promise<RunningServer>;
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+async function startDaemon(folder: string): Promise<RunningServer & { readonly process: DaemonProcess }> {
+  const daemon = await DaemonProcess.start({
+    models: SAMPLE_REPOSITORY,
+    // No replicas: they would execute beside the device.
+    flags: ["--device", "cpu", "--pool-cores", "0"],
+    logFile: path.join(folder, "daemon.log"),
+    readyMs: READY_MS,
+  });
+  for (const { pid } of (await daemon.status()).lanes) if (pid !== null) ontoDeviceCore(pid);
+  return { process: daemon, address: daemon.grpcAddress, stop: async () => void (await daemon.stop()) };
+}
+
+async function measure(
+  address: string,
+  scenario: Scenario,
+  load: number,
+  seed: number,
+  measureS: number,
+): Promise<LoadFigures> {
+  const { result } = await loadTest({
+    scenario,
+    plan: { scale: load / DEADLINE_SHARE, seed, warmupS: WARMUP_S, measureS },
+    address,
+    statusAddress: null,
+    transport: "plain",
+    lagMsMax: Number.POSITIVE_INFINITY,
+  });
+  const { total } = result;
+  return {
+    load,
+    seed,
+    offered_per_s: total.offered / result.measured_s,
+    attainment: total.attainment,
+    attainment_worst_model: result.attainment_worst_model,
+    attainment_by_model: Object.fromEntries(
+      Object.entries(result.models).map(([name, { attainment }]) => [name, attainment]),
+    ),
+    best_effort_items_per_s: total.best_effort.items_per_s,
+    generator_lag_p99_ms: result.generator_lag_ms.p99,
+  };
+}
+
+async function on<T>(start: () => Promise<RunningServer>, use: (address: string) => Promise<T>): Promise<T> {
+  const server = await start();
+  try {
+    return await use(server.address);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** The sample models by deadlines, each with its share of this device, and a backlog of best-effort work. */
+async function mix(folder: string, measureS: number): Promise<Scenario> {
+  const daemon = await startDaemon(folder);
+  try {
+    const scenario = mixedLoad(await daemon.process.status(), { warmupS: WARMUP_S, measureS, seed: 1 });
+    if (scenario === null) throw new Error("no sample model can be served here");
+    return scenario;
+  } finally {
+    await daemon.stop();
+  }
+}
+
+async function compare(
+  { loads, filled, rounds, measureS, tried }: Options,
+  folder: string,
+): Promise<Pick<TritonResult, "models" | "trials" | "contestants">> {
+  const triton = await Triton.install(folder);
+  const withBacklog = await mix(folder, measureS);
+  const deadlines: Scenario = { ...withBacklog, best_effort: [] };
+  const models = deadlines.models.map(({ name, max_batch, slo_ms }) => ({ name, maxBatch: max_batch, sloMs: slo_ms }));
+  const withSettings = (settings: TritonSettings) => () => triton.start(models, SAMPLE_REPOSITORY, settings);
+
+  const trials: Trial[] = [];
+  for (const settings of tried) {
+    const measured = await on(withSettings(settings), (address) =>
+      inTurn(TRIAL_LOADS, (load) => measure(address, deadlines, load, TRIAL_SEED, measureS)),
+    );
+    trials.push({ settings, loads: measured });
+    say(`Triton, ${described(settings)}: ${measured.map(({ attainment }) => percent(attainment)).join(", ")} on time`);
+  }
+  const best = bestTrial(trials).settings;
+
+  const entrants: Entrant[] = [
+    { name: "slackline", settings: null, start: () => startDaemon(folder) },
+    { name: "Triton, best settings", settings: best, start: withSettings(best) },
+    { name: "Triton, as documented", settings: AS_DOCUMENTED, start: withSettings(AS_DOCUMENTED) },
+  ];
+  const contestants = entrants.map(({ name, settings }) => ({
+    name,
+    settings,
+    loads: [] as LoadFigures[],
+    filled: [] as LoadFigures[],
+  }));
+  for (let round = 1; round <= rounds; round++) {
+    for (const [i, { name, start }] of entrants.entries()) {
+      await on(start, async (address) => {
+        const run = (scenario: Scenario, what: string) => async (load: number) => {
+          const figures = await measure(address, scenario, load, round, measureS);
+          say(`round ${round}, ${name}, ${what} ${load}: ${percent(figures.attainment)} on time`);
+          return figures;
+        };
+        contestants[i]!.loads.push(...(await inTurn(loads, run(deadlines, "load"))));
+        contestants[i]!.filled.push(...(await inTurn(filled, run(withBacklog, "backlog beside load"))));
+      });
+    }
+  }
+  const rates = deadlines.models.map(({ name, slo_ms, max_batch, arrivals }) => ({
+    name,
+    slo_ms,
+    max_batch,
+    rate_per_s_at_load_1: arrivals!.rate_per_s / DEADLINE_SHARE,
+  }));
+  return { models: rates, trials, contestants };
+}
+
+async function inTurn<A, B>(items: readonly A[], run: (item: A) => Promise<B>): Promise<B[]> {
+  const results: B[] = [];
+  for (const item of items) results.push(await run(item));
+  return results;
+}
+
+function options(args: readonly string[]): (Options & { readonly save: boolean }) | null {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      loads: { type: "string" },
+      filled: { type: "string" },
+      rounds: { type: "string" },
+      measure: { type: "string" },
+      quick: { type: "boolean", default: false },
+      save: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return null;
+  const { quick } = values;
+  const numbers = (name: string, text: string): number[] =>
+    text.split(",").map((part) => {
+      const value = Number(part);
+      if (!(value > 0)) throw new Error(`--${name}: '${part}' is not a number above 0`);
+      return value;
+    });
+  return {
+    loads: numbers("loads", values.loads ?? (quick ? "0.4,0.8" : "0.3,0.5,0.7,0.9,1.1,1.3,1.5")),
+    filled: numbers("filled", values.filled ?? (quick ? "0.4" : "0.3,0.5,0.7")),
+    rounds: Math.ceil(numbers("rounds", values.rounds ?? (quick ? "1" : "3"))[0]!),
+    measureS: numbers("measure", values.measure ?? (quick ? "3" : "8"))[0]!,
+    tried: quick
+      ? TRIED.filter(({ queueDelayUs, rejectAfterSlo }) => queueDelayUs < 5000 && rejectAfterSlo === null)
+      : TRIED,
+    save: values.save,
+  };
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const chosen = options(args);
+  if (chosen === null) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  const folder = mkdtempSync(path.join(tmpdir(), "slackline-triton-"));
+  try {
+    await makeSampleModels(say);
+    leaveDeviceCore();
+    const result: TritonResult = {
+      date: new Date().toISOString().slice(0, 10),
+      commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim(),
+      command: ["npm run bench:triton --", ...args].join(" "),
+      cpu: cpus()[0]?.model ?? "unknown processor",
+      cores: availableParallelism(),
+      node: process.versions.node,
+      measure_s: chosen.measureS,
+      ...(await compare(chosen, folder)),
+    };
+    const text = tritonMarkdown(result);
+    process.stdout.write(text);
+    if (!chosen.save) return;
+    const files = path.join(PACKAGE_ROOT, "bench", "results", "triton");
+    mkdirSync(path.dirname(files), { recursive: true });
+    writeFileSync(`${files}.json`, `${JSON.stringify(result, null, 1)}\n`);
+    writeFileSync(`${files}.md`, text);
+    writeFileSync(`${files}.html`, tritonHtml(result));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof Error)) throw error;
+  say(error instanceof Skipped ? `left out: ${error.message}` : `bench:triton: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,122 @@
+/** The comparison as Markdown and as a page. */
+import { attainmentChart } from "../report/chart.ts";
+import { figure, percent } from "../report/format.ts";
+import { escapeHtml, htmlPage, htmlTable } from "../report/html.ts";
+import { bestTrial, type Contestant, meanAttainment, type Summary, summaries, type TritonResult } from "./result.ts";
+import { described } from "./settings.ts";
+
+const TITLE = "slackline beside Triton";
+
+interface Table {
+  readonly titles: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+export function tritonMarkdown(result: TritonResult): string {
+  return `${[
+    `# ${TITLE}`,
+    ...conditions(result),
+    "## Deadlines alone",
+    markdownTable(loadTable(result)),
+    "## With a best-effort backlog beside them",
+    markdownTable(fillTable(result)),
+    "## What was tried in Triton",
+    markdownTable(trialTable(result)),
+  ].join("\n\n")}\n`;
+}
+
+export function tritonHtml(result: TritonResult): string {
+  const page = ({ titles, rows }: Table): string =>
+    htmlTable(
+      titles,
+      rows.map((row) => row.map(escapeHtml)),
+    );
+  const body = [
+    `<h1>${TITLE}</h1>`,
+    ...conditions(result).map((text) => `<p class="faint">${escapeHtml(text)}</p>`),
+    "<h2>Deadlines alone</h2>",
+    attainmentChart(
+      result.contestants.map(({ name, loads }) => [
+        name,
+        summaries(loads).map(({ offered_per_s, attainment }) => [offered_per_s, attainment] as const),
+      ]),
+    ),
+    page(loadTable(result)),
+    "<h2>With a best-effort backlog beside them</h2>",
+    page(fillTable(result)),
+    "<h2>What was tried in Triton</h2>",
+    page(trialTable(result)),
+  ];
+  return htmlPage(TITLE, body.join("\n"));
+}
+
+function conditions(result: TritonResult): string[] {
+  const settings = result.contestants.flatMap((contestant) =>
+    contestant.settings === null ? [] : [`${contestant.name}: ${described(contestant.settings)}`],
+  );
+  const models = result.models.map(
+    ({ name, slo_ms, rate_per_s_at_load_1 }) => `${name} ${figure(rate_per_s_at_load_1)}/s by ${slo_ms} ms`,
+  );
+  return [
+    `${result.date}, \`${result.command}\`, commit ${result.commit}; ${result.cpu}, ${result.cores} cores, Node ${result.node}.`,
+    `Load is the share of the device that the requests would take in small batches; at load 1: ${models.join(", ")}. One core stands for the device: all that executes is on it, the servers' own work and the load generator on the others. All are called alike: unary calls with gRPC deadlines, without the SDK. ${settings.join("; ")}. Each load is measured for ${result.measure_s} s; medians over rounds in turn, each with other arrivals, and in brackets the least and the most.`,
+  ];
+}
+
+function loadTable({ contestants }: TritonResult): Table {
+  return byLoad(
+    contestants,
+    ({ loads }) => summaries(loads),
+    ["on time", "worst model"],
+    (summary) => [range(summary), percent(summary.attainment_worst_model)],
+  );
+}
+
+function fillTable({ contestants }: TritonResult): Table {
+  return byLoad(
+    contestants,
+    ({ filled }) => summaries(filled),
+    ["on time", "best-effort items/s"],
+    (summary) => [range(summary), figure(summary.best_effort_items_per_s)],
+  );
+}
+
+function byLoad(
+  contestants: readonly Contestant[],
+  of: (contestant: Contestant) => readonly Summary[],
+  titles: readonly string[],
+  cells: (summary: Summary) => readonly string[],
+): Table {
+  const columns = contestants.map((contestant) => ({ name: contestant.name, summaries: of(contestant) }));
+  return {
+    titles: ["load", "requests/s", ...columns.flatMap(({ name }) => titles.map((title) => `${name}: ${title}`))],
+    rows: columns[0]!.summaries.map(({ load, offered_per_s }) => [
+      figure(load),
+      figure(offered_per_s),
+      ...columns.flatMap((column) => cells(column.summaries.find((summary) => summary.load === load)!)),
+    ]),
+  };
+}
+
+function range({ attainment, attainment_least, attainment_most }: Summary): string {
+  return `${percent(attainment)} (${percent(attainment_least)}–${percent(attainment_most)})`;
+}
+
+function trialTable({ trials }: TritonResult): Table {
+  const best = bestTrial(trials);
+  const loads = trials[0]!.loads;
+  return {
+    titles: ["settings", ...loads.map(({ load }) => `on time at load ${figure(load)}`), "mean"],
+    rows: trials.map((trial) => [
+      `${described(trial.settings)}${trial === best ? " (taken)" : ""}`,
+      ...trial.loads.map(({ attainment }) => percent(attainment)),
+      percent(meanAttainment(trial)),
+    ]),
+  };
+}
+
+function markdownTable({ titles, rows }: Table): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  const rule = titles.map((_, i) => (i === 0 ? "---" : "---:"));
+  return [line(titles), line(rule), ...rows.map(line)].join("\n");
+}

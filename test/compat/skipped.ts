@@ -1,4 +1,0 @@
-/** Something that a part of the tests needs can't be had on this machine. The message is a sentence that says what. */
-export class Skipped extends Error {
-  override readonly name: string = "Skipped";
-}
