@@ -6,6 +6,21 @@ const TARGET_PARTS = [0.5, 0.75, 1] as const;
 /** In overload, where the queue has more to choose from than the target takes. */
 const TARGET_PARTS_OVERLOADED = [0.5, 0.75, 1.2] as const;
 
+/** Part of the tightest SLO that a batch takes at most where it is hardly worth more. */
+const PART_OF_SLO_MAX = 0.5;
+/** Time for each item, against that of a longer batch, up to which a shorter one is preferred. */
+const SHORTER_COST_MAX = 1.25;
+
+/**
+ * A batch that keeps the device for long makes all late that arrives meanwhile and can't wait so long. Where its items would take hardly more time
+ * in shorter ones it is cut.
+ */
+function shortened(view: View, g: number, size: number): number {
+  const safeUs = view.safeUs[g]!;
+  const shorter = Math.max(1, largestWithin(safeUs, size, PART_OF_SLO_MAX * view.sloMinUs));
+  return shorter < size && safeUs[shorter]! * size <= SHORTER_COST_MAX * safeUs[size]! * shorter ? shorter : size;
+}
+
 /** A batch that a group could run now. Fields are written anew for each decision: candidates are kept and used again. */
 export class Candidate {
   /** Index in the view. */
@@ -38,7 +53,7 @@ export class Candidates {
       const base = g * ITEMS_MAX;
       const size = largestWithin(safeUs, Math.min(items, cap), view.deadlines[base]! - view.nowUs);
       const first = this.count;
-      this.#add(view, g, 0, size);
+      this.#add(view, g, 0, shortened(view, g, size));
       if (size >= Math.min(items, cap)) continue;
       let skip = 0;
       for (const part of overloaded ? TARGET_PARTS_OVERLOADED : TARGET_PARTS) {

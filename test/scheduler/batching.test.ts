@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { linear, staircase, World } from "./world.ts";
+import type { BatchPlan } from "../../daemon/scheduler/types.ts";
+import { linear, staircase, World, type WorldOptions } from "./world.ts";
 
 function oneModel(profiles = linear(1000, 5000, 16)): World {
   const world = new World();
@@ -119,21 +120,71 @@ test("a cancelled request leaves its queue; one that executes is only forgotten"
   );
 });
 
-test("a long batch runs before more urgent work that still fits behind it", () => {
-  const world = new World();
+/** A lane that a batch of `first` keeps for 5 ms, and behind it a heavy request and a more urgent light one, of a model with so many ms between requests. */
+function heavyAndLight(
+  lightGapMs: number,
+  { lightInUs = 80_000, ...options }: WorldOptions & { lightInUs?: number } = {},
+) {
+  const world = new World(options);
   world.lane("gpu");
   world.model({ model: "first" }, linear(1000, 4000, 8));
-  world.model({ model: "heavy" }, linear(0, 30_000, 1));
+  world.model({ model: "heavy", sloUs: 400_000 }, linear(0, 30_000, 1));
   world.model({ model: "light" }, linear(1000, 1000, 8));
+  for (let round = 0; round < 30; round++) {
+    world.arrive("light");
+    if (round % 5 === 0) world.arrive("heavy");
+    world.runFor(1000 * Math.max(40, lightGapMs));
+    for (let atMs = 0; lightGapMs < 40 && atMs < 40; atMs += lightGapMs) {
+      world.arrive("light");
+      world.runFor(1000 * lightGapMs);
+    }
+  }
+  world.runFor(100_000);
+  const before = world.started.length;
   world.arrive("first", { inUs: 80_000 });
   world.arrive("heavy", { inUs: 100_000 });
-  const light = world.arrive("light", { inUs: 80_000 });
+  const light = world.arrive("light", { inUs: lightInUs });
   world.runFor(100_000);
-  assert.deepEqual(
-    world.started.map(({ model }) => model),
-    ["first", "heavy", "light"],
-  );
-  assert.ok(light.endUs <= 80_000);
+  return { order: world.started.slice(before).map(({ model }) => model), light, dueUs: light.arrivedUs + lightInUs };
+}
+
+test("a long batch runs before more urgent work that still fits behind it and gathers a fuller batch meanwhile", () => {
+  const { order, light, dueUs } = heavyAndLight(10);
+  assert.deepEqual(order, ["first", "heavy", "light"]);
+  assert.ok(light.endUs <= dueUs);
+});
+
+test("work that gains next to nothing by waiting is not put off for longer batches", () => {
+  assert.deepEqual(heavyAndLight(200).order, ["first", "light", "heavy"]);
+});
+
+test("where executions take other than predicted, a long batch goes ahead only with time to spare", () => {
+  const exact = heavyAndLight(10, { lightInUs: 46_000 });
+  assert.deepEqual(exact.order, ["first", "heavy", "light"]);
+  let count = 0;
+  const durationUs = (plan: BatchPlan) => Math.round(plan.steps[0]!.predictedUs * (count++ % 2 === 0 ? 0.8 : 1.2));
+  const strayed = heavyAndLight(10, { lightInUs: 46_000, durationUs });
+  assert.deepEqual(strayed.order, ["first", "light", "heavy"]);
+});
+
+test("a batch that would keep the device too long for others is cut where its items take hardly longer in shorter ones", () => {
+  for (const [pairUs, items] of [
+    [75_000, 1],
+    [60_000, 2],
+  ] as const) {
+    const world = new World();
+    world.lane("gpu");
+    world.model({ model: "light" }, linear(100, 100, 8));
+    world.model({ model: "heavy", sloUs: 400_000 }, staircase([1, 40_000], [2, pairUs]));
+    for (let round = 0; round < 20; round++) {
+      world.arrive("light");
+      world.runFor(10_000);
+    }
+    for (let i = 0; i < 3; i++) world.arrive("heavy");
+    world.runFor(300_000);
+    const batches = world.started.filter(({ model }) => model === "heavy");
+    assert.deepEqual([batches[0]!.items, batches[1]!.items], [1, items]);
+  }
 });
 
 test("explanations of a wait add up to it", () => {
