@@ -4,7 +4,7 @@ import { parseScenario, type Scenario } from "../scenario/schema.ts";
 
 /** Share of the device's time that work with deadlines is to take, all models together. */
 export const DEADLINE_SHARE = 0.6;
-/** Requests per second of one model at most: beyond it the client's and the wire's work would be what is measured. */
+/** Requests per second of one model at most, where no other limit is given: beyond it the client's and the wire's work would be what is measured. */
 const RATE_MAX_PER_S = 120;
 const RATE_MIN_PER_S = 0.5;
 
@@ -34,19 +34,22 @@ export interface MixOptions {
   readonly warmupS: number;
   readonly measureS: number;
   readonly seed: number;
+  /** Of one model. */
+  readonly ratePerSMax?: number;
 }
 
 /**
  * Every model that is ready gets Poisson arrivals (the second bursty ones) for an equal share of the device, and the one
  * that gains most from batching a best-effort backlog that never ends. Null where no model is ready.
  */
-export function mixedLoad(status: DaemonStatus, { warmupS, measureS, seed }: MixOptions): Scenario | null {
+export function mixedLoad(status: DaemonStatus, options: MixOptions): Scenario | null {
+  const { warmupS, measureS, seed, ratePerSMax = RATE_MAX_PER_S } = options;
   const ready = status.models.flatMap((model) => {
     const points = model.state === "READY" ? profileOf(model) : null;
     return points === null ? [] : [{ model, points }];
   });
   if (ready.length === 0) return null;
-  const rates = rateByModel(ready);
+  const rates = rateByModel(ready, ratePerSMax);
   // A backlog that replicas work off too would not show what fills the device's slack.
   const onDevice = ready.filter(({ model }) => model.placement === "device");
   const candidates = onDevice.length > 0 ? onDevice : ready;
@@ -79,13 +82,16 @@ function backlogOf({ name, max_batch }: ModelStatus) {
 }
 
 /** Equal shares of the device; what a model can't use because its rate is capped goes to the others. */
-function rateByModel(ready: readonly { readonly model: ModelStatus; readonly points: Points }[]): Map<string, number> {
+function rateByModel(
+  ready: readonly { readonly model: ModelStatus; readonly points: Points }[],
+  ratePerSMax: number,
+): Map<string, number> {
   const rates = new Map<string, number>();
   const byCost = [...ready].sort((a, b) => costMs(a.points) - costMs(b.points));
   let left = DEADLINE_SHARE;
   byCost.forEach(({ model, points }, index) => {
     const share = left / (byCost.length - index);
-    const rate = Math.min(RATE_MAX_PER_S, Math.max(RATE_MIN_PER_S, (share * 1000) / costMs(points)));
+    const rate = Math.min(ratePerSMax, Math.max(RATE_MIN_PER_S, (share * 1000) / costMs(points)));
     left = Math.max(0, left - (rate * costMs(points)) / 1000);
     rates.set(model.name, Math.round(rate * 10) / 10);
   });

@@ -38,6 +38,8 @@ const READY_MS = 180_000;
 /** Of which settings are judged: one that a device should carry, and one where not all can be on time. */
 const TRIAL_LOADS: readonly number[] = [0.6, 1];
 const WARMUP_S = 2;
+/** Of one model, at load 1. Server and generator share few cores: what is compared is how a device is shared, not what a call costs. */
+const RATE_PER_S_MAX = 40;
 /** No round has it. */
 const TRIAL_SEED = 1000;
 
@@ -114,7 +116,13 @@ async function on<T>(start: () => Promise<RunningServer>, use: (address: string)
 async function mix(folder: string, measureS: number): Promise<Scenario> {
   const daemon = await startDaemon(folder);
   try {
-    const scenario = mixedLoad(await daemon.process.status(), { warmupS: WARMUP_S, measureS, seed: 1 });
+    const status = await daemon.process.status();
+    const scenario = mixedLoad(status, {
+      warmupS: WARMUP_S,
+      measureS,
+      seed: 1,
+      ratePerSMax: RATE_PER_S_MAX * DEADLINE_SHARE,
+    });
     if (scenario === null) throw new Error("no sample model can be served here");
     return scenario;
   } finally {

@@ -59,7 +59,7 @@ function conditions(result: TritonResult): string[] {
   );
   return [
     `${result.date}, \`${result.command}\`, commit ${result.commit}; ${result.cpu}, ${result.cores} cores, Node ${result.node}.`,
-    `Load is the share of the device that the requests would take in small batches; at load 1: ${models.join(", ")}. One core stands for the device: all that executes is on it, the servers' own work and the load generator on the others. All are called alike: unary calls with gRPC deadlines, without the SDK. ${settings.join("; ")}. Each load is measured for ${result.measure_s} s; medians over rounds in turn, each with other arrivals, and in brackets the least and the most.`,
+    `Load is the share of the device that the requests would take in small batches; at load 1: ${models.join(", ")}; no model has more, since servers and generator share few cores and not the cost of a call is what is compared. One core stands for the device: all that executes is on it, the servers' own work and the load generator on the others. All are called alike: unary calls with gRPC deadlines, without the SDK. ${settings.join("; ")}. Each load is measured for ${result.measure_s} s; medians over rounds in turn, each with other arrivals, and in brackets the least and the most.`,
   ];
 }
 

@@ -13,7 +13,7 @@ export interface TritonSettings {
 export const AS_DOCUMENTED: TritonSettings = { queueDelayUs: 0, oneAtATime: false, rejectAfterSlo: null };
 
 export const TRIED: readonly TritonSettings[] = [false, true].flatMap((oneAtATime) =>
-  [null, 0.5, 0.8].flatMap((rejectAfterSlo) =>
+  [null, 0.8].flatMap((rejectAfterSlo) =>
     [0, 2_000, 10_000].map((queueDelayUs) => ({ queueDelayUs, oneAtATime, rejectAfterSlo })),
   ),
 );

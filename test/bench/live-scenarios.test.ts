@@ -13,7 +13,13 @@ describe("live scenarios", () => {
   const files = readdirSync(FOLDER).filter((file) => file.startsWith("live-"));
 
   it("are there", () =>
-    assert.deepEqual(files, ["live-flood.json", "live-light.json", "live-mixed.json", "live-overload.json"]));
+    assert.deepEqual(files, [
+      "live-flood.json",
+      "live-light.json",
+      "live-mixed.json",
+      "live-noisy.json",
+      "live-overload.json",
+    ]));
 
   for (const file of files) {
     it(`${file} names sample models and inputs that they have`, () => {
