@@ -65,6 +65,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
     inputs: specs(metadata.inputs),
     outputs: specs(metadata.outputs),
     batched: true,
+    batchedAsserted: false,
     maxBatchSize: 32,
     sharedDimensions: [],
     sequence: null,

@@ -122,8 +122,17 @@ export class CpuReplicas implements ReplicaPool {
       });
       this.#models.set(version.key, kept);
       const { devices, summary, split, sessions } = kept;
-      const { profiles, coldShapes, padding, unbatchedOutputs } = sessions.warmed;
-      return { devices, threadsEach: split.threads, summary, profiles, coldShapes, padding, unbatchedOutputs };
+      const { profiles, coldShapes, padding, unbatchedOutputs, mixedOutputs } = sessions.warmed;
+      return {
+        devices,
+        threadsEach: split.threads,
+        summary,
+        profiles,
+        coldShapes,
+        padding,
+        unbatchedOutputs,
+        mixedOutputs,
+      };
     });
   }
 

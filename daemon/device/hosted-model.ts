@@ -5,11 +5,12 @@
 import type { InferenceSession } from "onnxruntime-node";
 import { lengthsOfKeys } from "../engine/sequence.ts";
 import { ELEMENT_BYTES, type Tensor, type TensorSpec } from "../engine/tensors.ts";
+import { mixedOutputs } from "./batching-trial.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { align, LayoutCache, product, withItems } from "./layout.ts";
 import { LoadError } from "./load-error.ts";
 import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel, WarmRequest } from "./messages.ts";
-import { tryPadding } from "./padding-trial.ts";
+import { type TrialBatch, tryPadding } from "./padding-trial.ts";
 import {
   loadRuntime,
   type RuntimeTensor,
@@ -55,7 +56,7 @@ export class ExecutionError extends Error {
 
 /** How the runtime refuses a pre-allocated output that turned out to have another shape. */
 const SHAPE_REFUSED =
-  /OrtValue provided for output|pre-allocated output|shape verification failed|Tensor size mismatch/i;
+  /OrtValue provided for output|pre-allocated output|shape verification failed|Tensor size mismatch|invalid dimensions for output/i;
 
 /** Bound on what is remembered by shape: callers choose the shapes. */
 const REMEMBERED_MAX = 256;
@@ -103,6 +104,7 @@ export class HostedModel {
         ...result,
         padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
+        mixedOutputs: await model.#tryBatching(result),
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
         warmUpUs: Math.round((performance.now() - created) * 1000),
@@ -186,22 +188,30 @@ export class HostedModel {
     if (sequence === null) return null;
     const lengths = lengthsOfKeys(this.#request, Object.keys(profiles));
     try {
-      return await tryPadding(this.#request, lengths, buckets[0]!, async (shape, bucket, gather) => {
-        const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
-        gather(new Uint8Array(slot));
-        const { feeds } = this.#makeTensors(slot, shape, bucket);
-        const allFeeds = { ...feeds, ...this.#syntheticStrings(shape, bucket) };
-        const { results } = await this.#trialTurn(() => this.#run(allFeeds, {}));
-        return this.#request.outputs.map(({ name, datatype }): Tensor => {
-          const tensor = results[name]!;
-          const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
-          return { name, datatype, shape: tensor.dims, data };
-        });
-      });
+      return await tryPadding(this.#request, lengths, buckets[0]!, this.#trialBatch);
     } catch (error) {
       return { ok: false, reason: `a trial run failed: ${messageOf(error)}` };
     }
   }
+
+  async #tryBatching({ buckets, profiles }: KnownProfiles): Promise<readonly string[]> {
+    const [shape] = Object.keys(profiles);
+    if (!this.#request.batched || this.#unbatched.size > 0 || shape === undefined) return [];
+    return await mixedOutputs(this.#request, shape, buckets, this.#trialBatch);
+  }
+
+  readonly #trialBatch: TrialBatch = async (shape, bucket, gather) => {
+    const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
+    gather(new Uint8Array(slot));
+    const { feeds } = this.#makeTensors(slot, shape, bucket);
+    const allFeeds = { ...feeds, ...this.#syntheticStrings(shape, bucket) };
+    const { results } = await this.#trialTurn(() => this.#run(allFeeds, {}));
+    return this.#request.outputs.map(({ name, datatype }): Tensor => {
+      const tensor = results[name]!;
+      const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
+      return { name, datatype, shape: tensor.dims, data };
+    });
+  };
 
   async #run(
     feeds: Tensors,
@@ -362,15 +372,17 @@ function checkInterface(request: LoadRequest, session: InferenceSession): void {
   }
 }
 
-/** Outputs each of whose dimensions is fixed or named like one of an input's. */
+/** Outputs each of whose dimensions is fixed or named like one of an input's. What is an input too the runtime does not write. */
 function determinedOutputs(session: InferenceSession): Set<string> {
   const named = new Set<string>();
+  const inputs = new Set<string>();
   for (const input of session.inputMetadata) {
+    inputs.add(input.name);
     if (input.isTensor) for (const dim of input.shape) if (typeof dim === "string" && dim !== "") named.add(dim);
   }
   const determined = new Set<string>();
   for (const output of session.outputMetadata) {
-    if (!output.isTensor || output.type === "string") continue;
+    if (!output.isTensor || output.type === "string" || inputs.has(output.name)) continue;
     if (output.shape.every((dim) => typeof dim === "number" || named.has(dim))) determined.add(output.name);
   }
   return determined;

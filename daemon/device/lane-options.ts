@@ -61,6 +61,8 @@ export interface LoadedModel {
    * model and load it as one without a batch dimension.
    */
   readonly unbatchedOutputs: readonly string[];
+  /** Outputs in which an item of a batch was answered otherwise than alone: as above, unless the model's settings assert a batch dimension. */
+  readonly mixedOutputs: readonly string[];
   readonly createUs: number;
   readonly warmUpUs: number;
 }

@@ -356,7 +356,7 @@ export class LaneProcess {
     if (!fromCache) await this.#remember(identity, warmed);
     // It is not among the models that a restart loads again yet.
     if (this.#host !== host) throw new CrashedBeside("crashed", `lane ${this.lane} was lost when it had loaded`);
-    const { profiles, buckets, coldShapes, padding, unbatchedOutputs, createUs, warmUpUs } = warmed;
+    const { profiles, buckets, coldShapes, padding, unbatchedOutputs, mixedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,
       channel,
@@ -370,6 +370,7 @@ export class LaneProcess {
         coldShapes,
         padding,
         unbatchedOutputs,
+        mixedOutputs,
         createUs,
         warmUpUs,
       },

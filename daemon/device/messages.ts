@@ -57,6 +57,8 @@ export interface WarmedModel extends KnownProfiles {
   readonly padding: PaddingTrial | null;
   /** Outputs whose first dimension is not the batch's, by what was seen in warm-up. */
   readonly unbatchedOutputs: readonly string[];
+  /** Outputs in which an item of a batch was answered otherwise than alone. */
+  readonly mixedOutputs: readonly string[];
   /** The largest warmed batch's inputs and outputs. */
   readonly slotBytes: number;
   /** Time to create the session; to warm and measure it. */

@@ -8,6 +8,7 @@ import { type Datatype, ELEMENT_BYTES, type Tensor } from "../engine/tensors.ts"
 import { gatherRows } from "./gather.ts";
 import { batchLayout, product } from "./layout.ts";
 import type { LoadRequest, PaddingTrial } from "./messages.ts";
+import { largestDifference } from "./output-difference.ts";
 import { fillVaried, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
 
 /** Executes a batch of this shape key and returns its outputs; `gather` writes the inputs into the memory it is given. */
@@ -127,47 +128,4 @@ function difference(
     }
   }
   return null;
-}
-
-/** The largest difference between elements as a share of the largest value. */
-function largestDifference(expected: Tensor, actual: Tensor): number {
-  const a = numbers(expected);
-  const b = numbers(actual);
-  let largest = 0;
-  let difference = 0;
-  for (let index = 0; index < a.length; index++) {
-    if (Object.is(a[index], b[index]) || a[index] === b[index]) {
-      if (Number.isFinite(a[index]!)) largest = Math.max(largest, Math.abs(a[index]!));
-      continue;
-    }
-    const apart = Math.abs(a[index]! - b[index]!);
-    if (!Number.isFinite(apart)) return Number.POSITIVE_INFINITY;
-    largest = Math.max(largest, Math.abs(a[index]!));
-    difference = Math.max(difference, apart);
-  }
-  return difference === 0 ? 0 : difference / largest;
-}
-
-/** Elements as numbers that compare as they do; integers and strings by their bytes, since they must be equal. */
-function numbers({ datatype, data }: Tensor): ArrayLike<number> {
-  if (!(data instanceof Uint8Array)) return Float64Array.from(data.flatMap((element) => [element.length, ...element]));
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  switch (datatype) {
-    case "FP16":
-      return Float64Array.from({ length: data.length / 2 }, (_, at) => fromHalf(view.getUint16(2 * at, true)));
-    case "FP32":
-      return Float64Array.from({ length: data.length / 4 }, (_, at) => view.getFloat32(4 * at, true));
-    case "FP64":
-      return Float64Array.from({ length: data.length / 8 }, (_, at) => view.getFloat64(8 * at, true));
-    default:
-      return data;
-  }
-}
-
-function fromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = (bits & 0x3ff) / 1024;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return exponent === 0 ? sign * fraction * 2 ** -14 : sign * (1 + fraction) * 2 ** (exponent - 15);
 }

@@ -105,13 +105,9 @@ export class Placement {
     load: (version: ModelVersion) => Promise<T>,
   ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
     let on = await load(asked);
-    let version: ModelVersion;
-    if (!asked.batched || on.unbatchedOutputs.length === 0) {
-      version = this.#padded(asked, on);
-    } else {
-      version = this.#unbatched(asked, on.unbatchedOutputs);
-      on = await load(version);
-    }
+    const why = asked.batched ? notBatched(asked, on) : null;
+    const version = why === null ? this.#padded(asked, on) : this.#unbatched(asked, why);
+    if (why !== null) on = await load(version);
     this.#reportCold(version.key, on);
     return { version, on };
   }
@@ -138,11 +134,10 @@ export class Placement {
     return { ...version, sequence: { ...sequence, lengths, outputAxes: padding.outputAxes } };
   }
 
-  #unbatched(version: ModelVersion, outputs: readonly string[]): ModelVersion {
-    const names = outputs.map((name) => `'${name}'`).join(", ");
+  #unbatched(version: ModelVersion, why: string): ModelVersion {
     this.#parts.logger.warn(
       { model: version.key },
-      `${version.key}: the first dimension of output ${names} is not the batch's, so requests can't share a batch: it runs them one by one`,
+      `${version.key}: ${why}, so requests can't share a batch: it runs them one by one`,
     );
     return {
       ...version,
@@ -213,4 +208,17 @@ export class Placement {
   async #idleOn(lane: string, key: string): Promise<void> {
     while (!this.#watch.closed() && this.#parts.host.executes(lane, key)) await delay(IDLE_CHECK_MS);
   }
+}
+
+/** Why the first dimension turned out not to be a batch's; null where it is one. The model's own word goes before what made-up inputs show. */
+function notBatched({ batchedAsserted }: ModelVersion, on: LoadedOnLane): string | null {
+  const { unbatchedOutputs, mixedOutputs } = on;
+  if (unbatchedOutputs.length > 0)
+    return `the first dimension of output ${quoted(unbatchedOutputs)} is not the batch's`;
+  if (mixedOutputs.length === 0 || batchedAsserted) return null;
+  return `in output ${quoted(mixedOutputs)} an item is answered otherwise beside others than alone (config.yaml: \`batched: true\` asserts that this is meant)`;
+}
+
+function quoted(names: readonly string[]): string {
+  return names.map((name) => `'${name}'`).join(", ");
 }

@@ -16,6 +16,7 @@ export interface LoadedOnLane {
     | null;
   /** Outputs whose first dimension is not the batch's: such a model has to be loaded as one without a batch dimension. */
   readonly unbatchedOutputs: readonly string[];
+  readonly mixedOutputs: readonly string[];
 }
 
 /** A device lane on which models are loaded. Loads go one after another; executions go on meanwhile. */

@@ -107,6 +107,7 @@ export function deriveVersion(
     inputs: interfaces.inputs,
     outputs: interfaces.outputs,
     batched: interfaces.batched,
+    batchedAsserted: interfaces.batched && written.batched === true,
     maxBatchSize: sizes.maxBatchSize,
     sharedDimensions: sharedDimensions(interfaces, shaped.inputs),
     sequence,

@@ -22,6 +22,8 @@ export interface ModelVersion {
   readonly outputs: readonly TensorSpec[];
   /** Whether the first dimension of every input and output is the batch's. */
   readonly batched: boolean;
+  /** Whether its configuration says so, and not its file alone. */
+  readonly batchedAsserted: boolean;
   /** 1 where not batched. */
   readonly maxBatchSize: number;
   /** Dimensions besides the batch's that must have one size in several inputs. */

@@ -130,6 +130,44 @@ export function doublesRows(): Uint8Array {
   return writeModel(graph);
 }
 
+/** `x` → `y` = the share of each element in its column, both FP32 [batch, 4]: what a row is answered depends on the others. */
+export function sharesOfColumns(): Uint8Array {
+  const graph = new Graph("shares_of_columns");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  graph.node("Softmax", ["x"], { axis: 0 }, "y");
+  return writeModel(graph);
+}
+
+/** `a`, `b` FP32 [batch, 2] → `scores` = a · bᵀ, FP32 [batch, batch]: each row against all others. */
+export function eachAgainstAll(): Uint8Array {
+  const graph = new Graph("each_against_all");
+  graph.input("a", "FP32", ["batch", 2]);
+  graph.input("b", "FP32", ["batch", 2]);
+  graph.output("scores", "FP32", ["batch", "batch"]);
+  graph.node("MatMul", ["a", graph.node("Transpose", ["b"], { perm: [1, 0] })], {}, "scores");
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, 4] → `x` itself and `y` = 2 · `x`: an output that is an input. */
+export function passesThrough(): Uint8Array {
+  const graph = new Graph("passes_through");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  graph.node("Mul", ["x", graph.constant("two", scalar(2))], {}, "y");
+  return writeModel(graph);
+}
+
+/** `x` FP32 [batch, 4] → `y` = 2 · `x`, whose file declares one row of it, whatever there are. */
+export function declaresOneRow(): Uint8Array {
+  const graph = new Graph("declares_one_row");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", [1, 4]);
+  graph.node("Mul", ["x", graph.constant("two", scalar(2))], {}, "y");
+  return writeModel(graph);
+}
+
 /**
  * `index` INT64 [batch, 1] → `value` FP32 [batch, 1] = 10 · index, for indexes 0 to 3; the run fails where any index of
  * the batch lies outside −4 … 3.

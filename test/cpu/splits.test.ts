@@ -43,6 +43,7 @@ test("what replicas measured side by side becomes one profile: the median of eac
     coldShapes: [],
     padding: null,
     unbatchedOutputs: [],
+    mixedOutputs: [],
     slotBytes,
     createUs: 1,
     warmUpUs: 1,

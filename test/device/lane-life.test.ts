@@ -6,7 +6,17 @@ import { LoadError } from "../../daemon/device/load-error.ts";
 import { ProfileCache } from "../../daemon/device/profile-cache.ts";
 import type { AcceptedRequest } from "../../daemon/engine/ports.ts";
 import type { ModelVersion } from "../../daemon/repository/model.ts";
-import { addOne, doublesRows, dynamicDims, scalarOutput, slow } from "../../models/onnx/tiny.ts";
+import {
+  addOne,
+  declaresOneRow,
+  doublesRows,
+  dynamicDims,
+  eachAgainstAll,
+  passesThrough,
+  scalarOutput,
+  sharesOfColumns,
+  slow,
+} from "../../models/onnx/tiny.ts";
 import { stopProcess } from "../support/stop-process.ts";
 import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
 import { failsAlways, onlyOfLength } from "./odd-models.ts";
@@ -253,6 +263,45 @@ describe("life of a lane", () => {
       assert.deepEqual(floatsOf(y!), [1, 2, 3, 6]);
       assert.deepEqual(mean!.shape, []);
       assert.deepEqual(floatsOf(mean!), [3]);
+    });
+  });
+
+  it("reports outputs in which items of a batch are answered otherwise than alone", async () => {
+    await withLane({}, async (rig) => {
+      const shares = await rig.version(sharesOfColumns(), { name: "shares" });
+      assert.deepEqual((await rig.lane.load(shares)).mixedOutputs, ["y"]);
+      const all = await rig.version(eachAgainstAll(), { name: "all" });
+      assert.deepEqual((await rig.lane.load(all)).mixedOutputs, ["scores"]);
+      const plain = await rig.version(addOne(), { name: "plain" });
+      assert.deepEqual((await rig.lane.load(plain)).mixedOutputs, []);
+    });
+  });
+
+  it("answers an output that is an input with what was sent, and not with what lay in memory", async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(passesThrough(), { name: "passes" });
+      await rig.lane.load(version);
+      for (const base of [100, 1, 7]) {
+        const row = [base, base + 1, base + 2, base + 3];
+        const [x, y] = await rig.run(version, [rig.request(version, [floats("x", [1, 4], row)])], 1);
+        assert.deepEqual(floatsOf(x!), row);
+        assert.deepEqual(
+          floatsOf(y!),
+          row.map((value) => 2 * value),
+        );
+      }
+    });
+  });
+
+  it("answers with outputs of other sizes than the file declares, however often", async () => {
+    await withLane({}, async (rig) => {
+      const version = await rig.version(declaresOneRow(), { name: "declares", batched: false });
+      await rig.lane.load(version);
+      for (let round = 0; round < 3; round++) {
+        const [y] = await rig.run(version, [rig.request(version, [floats("x", [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])])], 1);
+        assert.deepEqual(y!.shape, [2, 4]);
+        assert.deepEqual(floatsOf(y!), [2, 4, 6, 8, 10, 12, 14, 16]);
+      }
     });
   });
 

@@ -135,6 +135,7 @@ export class LaneRig {
       inputs: [],
       outputs: [],
       batched,
+      batchedAsserted: false,
       maxBatchSize,
       sharedDimensions: [],
       sequence,

@@ -15,7 +15,13 @@ import { PuppetDevice } from "../support/puppet-device.ts";
 /** Batches have four items at most. */
 export const PROFILES: ShapeProfiles = { "": linearProfile(4) };
 
-const LOADED: LoadedOnLane = { profiles: PROFILES, coldShapes: [], padding: null, unbatchedOutputs: [] };
+const LOADED: LoadedOnLane = {
+  profiles: PROFILES,
+  coldShapes: [],
+  padding: null,
+  unbatchedOutputs: [],
+  mixedOutputs: [],
+};
 
 /** Loads at once, or, after `hold`, when told to. */
 class Gate {

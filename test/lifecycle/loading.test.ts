@@ -10,6 +10,7 @@ import {
   identity,
   noBatchDim,
   scalarOutput,
+  sharesOfColumns,
   slow,
 } from "../../models/onnx/tiny.ts";
 import { unknownOperator } from "../support/broken-model.ts";
@@ -45,6 +46,8 @@ describe("loading a repository", () => {
     });
     write("scalar", { "1/model.onnx": scalarOutput() });
     write("doubles", { "1/model.onnx": doublesRows() });
+    write("shares", { "1/model.onnx": sharesOfColumns() });
+    write("asserted", { "1/model.onnx": sharesOfColumns(), "config.yaml": "batched: true\n" });
     write("fixed", { "1/model.onnx": noBatchDim() });
     const long = slow({ layers: 100, width: 256 });
     write("long", { "1/model.onnx": long, "config.yaml": "buckets: [1024]\nthreads: 1\n" });
@@ -105,6 +108,16 @@ describe("loading a repository", () => {
     assert.deepEqual(two!.output("mean", "FP32").shape, []);
     const doubled = await live.client.infer("doubles", { x });
     assert.deepEqual(doubled.output("y", "FP32").shape, [2, 4]);
+  });
+
+  test("a model whose rows are answered by each other runs requests one by one, unless its settings say that rows are items", async () => {
+    assert.equal((await live.modelStatus("shares")).max_batch, 1);
+    const warning = live.log.find(({ level, msg }) => level === LEVEL.warn && msg.startsWith("shares/1: "));
+    assert.match(warning!.msg, /in output 'y' an item is answered otherwise beside others than alone.*`batched: true`/);
+    const x = tensor.float32([2, 4], Float32Array.of(1, 2, 3, 4, 1, 2, 3, 4));
+    const { data } = (await live.client.infer("shares", { x })).output("y", "FP32");
+    assert.deepEqual(data, new Float32Array(8).fill(0.5));
+    assert.ok((await live.modelStatus("asserted")).max_batch > 1);
   });
 
   test("a model without a batch dimension takes requests of its one shape", async () => {

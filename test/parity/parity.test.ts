@@ -26,7 +26,7 @@ function scenario(slower: number): Scenario {
     profile: { points_ms: [1, 2, 4].map((bucket) => [bucket, slower * ms * (1 + bucket / 3)]) },
     arrivals: { process: "poisson", rate_per_s },
   });
-  const models = [model("quick", 2, 40, 280), model("slow", 6, 90, 100)];
+  const models = [model("quick", 2, 40, 300), model("slow", 6, 90, 110)];
   return parseScenario({ name: "pair", warmup_s: 1, measure_s: 15, models, noise: NOISE }, "pair");
 }
 

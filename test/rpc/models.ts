@@ -55,6 +55,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     inputs,
     outputs: inputs.map((spec) => ({ ...spec, name: `out_${spec.name}` })),
     batched,
+    batchedAsserted: false,
     maxBatchSize,
     sharedDimensions,
     sequence: null,
