@@ -5,7 +5,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, tmpdir } from "node:os";
+import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
@@ -20,7 +20,7 @@ import { leaveDeviceCore, ontoDeviceCore } from "./cores.ts";
 import { tritonHtml, tritonMarkdown } from "./report.ts";
 import { bestTrial, type LoadFigures, type Trial, type TritonResult } from "./result.ts";
 import { type RunningServer, Triton } from "./server.ts";
-import { AS_DOCUMENTED, described, TRIED, type TritonSettings } from "./settings.ts";
+import { BARE, described, TRIED, type TritonSettings } from "./settings.ts";
 
 const USAGE = `usage: npm run bench:triton -- [options]
 
@@ -152,8 +152,8 @@ async function compare(
 
   const entrants: Entrant[] = [
     { name: "slackline", settings: null, start: () => startDaemon(folder) },
-    { name: "Triton, best settings", settings: best, start: withSettings(best) },
-    { name: "Triton, as documented", settings: AS_DOCUMENTED, start: withSettings(AS_DOCUMENTED) },
+    { name: "Triton tuned", settings: best, start: withSettings(best) },
+    { name: "Triton bare", settings: BARE, start: withSettings(BARE) },
   ];
   const contestants = entrants.map(({ name, settings }) => ({
     name,
@@ -237,7 +237,7 @@ async function main(args: readonly string[]): Promise<void> {
       commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim(),
       command: ["npm run bench:triton --", ...args].join(" "),
       cpu: cpus()[0]?.model ?? "unknown processor",
-      cores: availableParallelism(),
+      cores: cpus().length,
       node: process.versions.node,
       measure_s: chosen.measureS,
       ...(await compare(chosen, folder)),

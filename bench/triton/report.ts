@@ -35,10 +35,11 @@ export function tritonHtml(result: TritonResult): string {
     `<h1>${TITLE}</h1>`,
     ...conditions(result).map((text) => `<p class="faint">${escapeHtml(text)}</p>`),
     "<h2>Deadlines alone</h2>",
+    '<p class="faint">Of the model that fares worst:</p>',
     attainmentChart(
       result.contestants.map(({ name, loads }) => [
         name,
-        summaries(loads).map(({ offered_per_s, attainment }) => [offered_per_s, attainment] as const),
+        summaries(loads).map((summary) => [summary.offered_per_s, summary.attainment_worst_model] as const),
       ]),
     ),
     page(loadTable(result)),

@@ -10,7 +10,7 @@ export interface TritonSettings {
 }
 
 /** A bare `dynamic_batching { }`: what documentation starts with. */
-export const AS_DOCUMENTED: TritonSettings = { queueDelayUs: 0, oneAtATime: false, rejectAfterSlo: null };
+export const BARE: TritonSettings = { queueDelayUs: 0, oneAtATime: false, rejectAfterSlo: null };
 
 export const TRIED: readonly TritonSettings[] = [false, true].flatMap((oneAtATime) =>
   [null, 0.8].flatMap((rejectAfterSlo) =>

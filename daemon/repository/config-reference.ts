@@ -15,7 +15,8 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
   },
   batched: {
     value: "true, false",
-    byDefault: "true when the first dimension of every input and output varies",
+    byDefault:
+      "true when the first dimension of every input and output varies under one name, and items of a batch are answered as alone in trial runs",
     what: "asserts or denies that the first dimension is the batch's",
   },
   shapes: {

@@ -10,7 +10,7 @@ import { type ErrorStyle, RpcError, type UnaryStatus, unaryStatus } from "./erro
 import { RETRY_AFTER_MS } from "./inference-gateway.ts";
 import type { RequestObserver } from "./ports.ts";
 
-/** A request may have lost this share of its time when it is read: the rest is for planning, executing and answering. */
+/** A request may, as far as can be known, have lost this share of its time when it is read: the rest is for planning, executing and answering. */
 const LOST_SHARE_MAX = 0.75;
 
 /** Where waiting does not end: an answer waits for two more turns that are as long. */
@@ -46,10 +46,11 @@ export function admission(path: string, { arrivals, errors, observer, nowUs }: A
     // A call that nothing is added to need not be wrapped, whatever the declared type says.
     const asItIs = call as ServerInterceptingCall;
     if (method.path !== path) return asItIs;
-    const latestUs = arrivals.latestUs();
+    const connection = asItIs.getPeer();
+    const latestUs = arrivals.latestUs(connection);
     const now = nowUs();
     const waitedUsMin = now - latestUs;
-    const waitedUsMax = now - arrivals.earliestUs();
+    const waitedUsMax = now - arrivals.earliestUs(connection);
     if (waitedUsMax < UNNOTICED_US) return asItIs;
     const timeoutUs = 1000 * (Number(call.getDeadline()) - Date.now());
     if (waitedUsMax > waitUsMax(timeoutUs, arrivals.behindUs())) {

@@ -1,6 +1,7 @@
 /**
  * When what is read now may have arrived, which no clock saw: requests that come while this process is busy wait in the buffers of the system.
- * But all that one turn of the event loop reads had come when that turn began, and after the turn before began, which read what had come by then.
+ * A turn of the event loop reads one connection after another, each to its end. What it reads of one had come when it began with that one, and
+ * after the turn before began with it, which read what had come by then; or after that turn began, where it did not read of it.
  */
 
 /** A turn that reads for less leaves nothing to speak of behind it. */
@@ -20,28 +21,36 @@ export class Arrivals {
   #readUs = 0;
   /** When the turn before this one began; null where this one read at once what came. */
   #sinceUs: number | null = null;
+  /** When this turn, and the one before, began with a connection. */
+  #marks = new Map<string, number>();
+  #marksBefore = new Map<string, number>();
   #behindUs = 0;
 
   constructor(nowUs: () => number) {
     this.#nowUs = nowUs;
   }
 
-  /** The latest time at which what is read now can have arrived: then this turn began, at the latest now. */
-  latestUs(): number {
+  /** The latest time at which what is read of this connection now can have arrived. */
+  latestUs(connection: string): number {
     if (!this.#reading) this.#begin();
-    return this.#turnUs;
+    const markUs = this.#marks.get(connection);
+    if (markUs !== undefined) return markUs;
+    const nowUs = this.#marks.size === 0 ? this.#turnUs : this.#nowUs();
+    this.#marks.set(connection, nowUs);
+    return nowUs;
   }
 
   /** The earliest time at which it can have. */
-  earliestUs(): number {
-    const latestUs = this.latestUs();
-    return this.#sinceUs ?? latestUs;
+  earliestUs(connection: string): number {
+    this.latestUs(connection);
+    if (this.#sinceUs === null) return this.#turnUs;
+    return this.#marksBefore.get(connection) ?? this.#sinceUs;
   }
 
   /** For how long there has been more to read than was read, microseconds; pauses for breath shorten it. */
   behindUs(): number {
-    const turnUs = this.latestUs();
-    return this.#behindUs + this.#nowUs() - turnUs;
+    if (!this.#reading) this.#begin();
+    return this.#behindUs + this.#nowUs() - this.#turnUs;
   }
 
   #begin(): void {
@@ -58,6 +67,8 @@ export class Arrivals {
     this.#readUs = this.#nowUs();
     const turnUs = this.#turnUs;
     this.#sinceUs = null;
+    [this.#marks, this.#marksBefore] = [this.#marksBefore, this.#marks];
+    this.#marks.clear();
     if (this.#readUs - turnUs < SHORT_TURN_US) return;
     this.#behindUs = Math.min(BEHIND_US_MAX, this.#behindUs + this.#readUs - turnUs);
     this.#sinceUs = turnUs;

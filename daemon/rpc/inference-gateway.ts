@@ -206,7 +206,7 @@ export class InferenceGateway {
     pending.model = model.version.key;
     const { bestEffortDefault } = model.version.settings;
     const deadline = resolveDeadline({
-      receivedUs: arrivals.latestUs(),
+      receivedUs: arrivals.latestUs(call.peer.address),
       call: call.deadline,
       parameters,
       sloUs: model.sloUs,

@@ -6,17 +6,24 @@ export function isLoopback(peer: string): boolean {
   return address === "::1" || /^(?:::ffff:)?127\./.test(address);
 }
 
-/** A call's peer, looked at when something depends on it: most requests need not know. */
+/** A call's peer, looked at once: a stream's requests are many. */
 export class Peer {
   readonly #call: { getPeer(): string };
+  #address: string | null = null;
   #onLoopback: boolean | null = null;
 
   constructor(call: { getPeer(): string }) {
     this.#call = call;
   }
 
+  /** As grpc-js writes it; one for each connection. */
+  get address(): string {
+    this.#address ??= this.#call.getPeer();
+    return this.#address;
+  }
+
   get onLoopback(): boolean {
-    this.#onLoopback ??= isLoopback(this.#call.getPeer());
+    this.#onLoopback ??= isLoopback(this.address);
     return this.#onLoopback;
   }
 }

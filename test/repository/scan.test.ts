@@ -22,6 +22,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
     inputs: [{ name: "x", datatype: "FP32", shape: [-1, 4] }],
     outputs: [{ name: "y", datatype: "FP32", shape: [-1, 4] }],
     batched: true,
+    batchedAsserted: false,
     maxBatchSize: 32,
     sharedDimensions: [],
     sequence: null,

@@ -18,11 +18,12 @@ function door() {
   const observer = { refused: (...what: unknown[]) => refusals.push(what.join(" ")), fellBack() {} };
   const intercept = admission(PATH, { arrivals, errors: "native", observer, nowUs: () => clock.us });
   /** "refused", or by how many milliseconds its deadline was moved. */
-  const call = (withinMs: number, path = PATH): string | number => {
+  const call = (withinMs: number, path = PATH, connection = "a"): string | number => {
     const deadline = Date.now() + withinMs;
     let code: number | null = null;
     const inner = {
       getDeadline: () => deadline,
+      getPeer: () => connection,
       start() {},
       sendStatus: (sent: { code: number }) => (code = sent.code),
     };
@@ -56,6 +57,7 @@ describe("admission", () => {
     assert.equal(call(300, "/service/Another"), 0);
     clock.us += 500_000;
     assert.equal(call(1_000), "refused");
+    assert.equal(call(2_000, PATH, "b"), 0, "of another connection, that was not read before");
     assert.deepEqual(refusals, Array(2).fill(" RESOURCE_EXHAUSTED overloaded"));
   });
 

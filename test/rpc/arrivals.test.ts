@@ -8,7 +8,7 @@ function clocked() {
   const arrivals = new Arrivals(() => clock.us);
   /** Reads for so long, and then turns the event loop once. */
   const turn = async (us: number) => {
-    arrivals.latestUs();
+    arrivals.latestUs("a");
     clock.us += us;
     await nextTurn();
   };
@@ -21,25 +21,50 @@ describe("when what is read now arrived", () => {
     await turn(100);
     clock.us += 5_000_000;
     const nowUs = clock.us;
-    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs(), arrivals.behindUs()], [nowUs, nowUs, 0]);
+    assert.deepEqual([arrivals.earliestUs("a"), arrivals.latestUs("a"), arrivals.behindUs()], [nowUs, nowUs, 0]);
   });
 
   it("is before the turn that reads it", () => {
     const { clock, arrivals } = clocked();
-    const beganUs = arrivals.latestUs();
+    const beganUs = arrivals.latestUs("a");
     clock.us += 30_000;
-    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs(), arrivals.behindUs()], [beganUs, beganUs, 30_000]);
+    assert.deepEqual(
+      [arrivals.earliestUs("a"), arrivals.latestUs("a"), arrivals.behindUs()],
+      [beganUs, beganUs, 30_000],
+    );
+  });
+
+  it("is when a turn began with its connection, however long others took before", () => {
+    const { clock, arrivals } = clocked();
+    const beganUs = arrivals.latestUs("a");
+    clock.us += 300_000;
+    assert.deepEqual([arrivals.earliestUs("b"), arrivals.latestUs("b")], [beganUs, clock.us]);
+    clock.us += 10_000;
+    assert.deepEqual([arrivals.latestUs("a"), arrivals.latestUs("b")], [beganUs, clock.us - 10_000]);
+  });
+
+  it("is after a long turn before began with its connection", async () => {
+    const { clock, arrivals } = clocked();
+    const beganUs = arrivals.latestUs("a");
+    clock.us += 20_000;
+    arrivals.latestUs("b");
+    clock.us += 5_000;
+    await nextTurn();
+    assert.deepEqual(
+      ["b", "a", "c"].map((connection) => arrivals.earliestUs(connection) - beganUs),
+      [20_000, 0, 0],
+    );
   });
 
   it("may be since the turn before began, where that took long", async () => {
     const { clock, arrivals, turn } = clocked();
     const beganUs = clock.us;
     await turn(20_000);
-    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [beganUs, beganUs + 20_000]);
+    assert.deepEqual([arrivals.earliestUs("a"), arrivals.latestUs("a")], [beganUs, beganUs + 20_000]);
     clock.us += 5_000;
     assert.equal(arrivals.behindUs(), 25_000, "it goes on falling behind");
     await nextTurn();
-    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [beganUs + 20_000, beganUs + 25_000]);
+    assert.deepEqual([arrivals.earliestUs("a"), arrivals.latestUs("a")], [beganUs + 20_000, beganUs + 25_000]);
   });
 
   it("is not before a turn that read nothing", async () => {
@@ -48,7 +73,7 @@ describe("when what is read now arrived", () => {
     await nextTurn();
     clock.us += 1_000;
     const nowUs = clock.us;
-    assert.deepEqual([arrivals.earliestUs(), arrivals.latestUs()], [nowUs, nowUs]);
+    assert.deepEqual([arrivals.earliestUs("a"), arrivals.latestUs("a")], [nowUs, nowUs]);
     assert.equal(arrivals.behindUs(), 4_000, "a pause of 1 ms makes up for 16 ms");
   });
 

@@ -464,7 +464,7 @@ describe("shared memory and callers of other hosts", () => {
     }
   });
 
-  it("looks at a call's peer once, and only where a request names a region", () => {
+  it("looks at a call's peer once, however many requests it has", () => {
     let looks = 0;
     const peer = new Peer({
       getPeer() {
@@ -474,7 +474,6 @@ describe("shared memory and callers of other hosts", () => {
     });
     const { submit, regions } = gateway(() => 0, peer);
     submit(request(null, null));
-    assert.equal(looks, 0);
     writeFileSync(FILE, Buffer.alloc(16));
     try {
       regions.register({ name: "r", key: OBJECT, offset: 0, byteSize: 16 }, LOCAL);
