@@ -1,4 +1,5 @@
 /** What the comparison writes; keys are those of its JSON. */
+import { median } from "../../daemon/device/profile.ts";
 import type { TritonSettings } from "./settings.ts";
 
 export interface LoadFigures {
@@ -80,10 +81,4 @@ export function bestTrial(trials: readonly Trial[]): Trial {
 
 export function meanAttainment({ loads }: Trial): number {
   return loads.reduce((sum, { attainment }) => sum + attainment, 0) / loads.length;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

@@ -1,6 +1,6 @@
 /** Triton from its Python wheel, as a child process. */
 import { spawn } from "node:child_process";
-import { chmodSync, copyFileSync, cpSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, closeSync, copyFileSync, cpSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
@@ -92,6 +92,7 @@ export class Triton {
     const output = openSync(log, "w");
     const env = { ...process.env, ...this.#env, ONNX_REPOSITORY: onnxRepository };
     const child = spawn(this.#program, args, { env, stdio: ["ignore", output, output] });
+    closeSync(output);
     const kill = (): void => void child.kill("SIGKILL");
     process.once("exit", kill);
     const ended = new Promise<void>((resolve) => {

@@ -43,9 +43,8 @@ export async function mixedOutputs(
       const again = await batch(single, [0]);
       const together = await batch(pair, [0, 1]);
       const mixed = (at: number): boolean =>
-        differ(row(again, at, single, 0), row(alone[0]!, at, single, 0))
-          ? false
-          : [0, 1].some((item) => differ(row(alone[item]!, at, single, 0), row(together, at, pair, item)));
+        !differ(row(again, at, single, 0), row(alone[0]!, at, single, 0)) &&
+        [0, 1].some((item) => differ(row(alone[item]!, at, single, 0), row(together, at, pair, item)));
       return together.filter((_, at) => mixed(at)).map(({ name }) => name);
     } catch {}
   }

@@ -76,9 +76,9 @@ class InferenceStream {
     this.#call = call;
     this.#parts = parts;
     this.#unread = parts.unread;
-    this.#peer = call.getPeer();
     this.#limits = limits;
     this.#context = callContext(call, true, parts.nowUs());
+    this.#peer = this.#context.peer.address;
     this.#onClosed = onClosed;
     call.on("data", (bytes) => this.#receive(bytes));
     call.on("end", () => {

@@ -73,11 +73,12 @@ export function unaryInference(parts: TransportParts): UnaryHandler {
       unread.give(peer, answerBytes);
       answerBytes = 0;
     };
-    const ticket = gateway.submit(call.request, callContext(call, false, parts.nowUs()), {
+    const context = callContext(call, false, parts.nowUs());
+    const ticket = gateway.submit(call.request, context, {
       cancels: null,
       answered(message: WireResponse) {
         const answer = new EncodedAnswer(codec.encodeResponse(message));
-        peer = call.getPeer();
+        peer = context.peer.address;
         unread.take(peer, answer.bytes.byteLength);
         answerBytes = answer.bytes.byteLength;
         callback(null, answer);
