@@ -265,14 +265,13 @@ export class CpuReplicas implements ReplicaPool {
     }
     channel.onMessage((message, payload, buffer) => this.#received(version.key, channel, message, payload, buffer));
     const how = {
-      sequence: before === null ? version.sequence : null,
       provider: CPU_PROVIDER,
       threads: split.threads,
       warmShapes,
       known,
       profileBudgetMs: this.#options.profileBudgetMs ?? 2000,
     };
-    const request: PoolLoadRequest = { ...loadRequest(version, how), replicas: split.replicas };
+    const request: PoolLoadRequest = { ...loadRequest(version, before !== null, how), replicas: split.replicas };
     let warmed: WarmedModel;
     try {
       warmed = await this.#silence.during(`loading replicas of ${version.key}`, { channel, takesTurns: false }, () => {

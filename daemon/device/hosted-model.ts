@@ -196,7 +196,7 @@ export class HostedModel {
 
   async #tryBatching({ buckets, profiles }: KnownProfiles): Promise<readonly string[]> {
     const [shape] = Object.keys(profiles);
-    if (!this.#request.batched || this.#unbatched.size > 0 || shape === undefined) return [];
+    if (!this.#request.tryBatching || this.#unbatched.size > 0 || shape === undefined) return [];
     return await mixedOutputs(this.#request, shape, buckets, this.#trialBatch);
   }
 

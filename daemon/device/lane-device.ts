@@ -57,10 +57,6 @@ interface Unprepared {
   readonly unreadable: UnreadableRequests;
 }
 
-interface Running extends Gathered {
-  readonly begunAtMs: number;
-}
-
 /** Started while another executes. */
 interface Following {
   readonly batch: Prepared | Unprepared;
@@ -89,7 +85,9 @@ export class LaneDevice implements Device {
   #events: DeviceEvents | null = null;
   #staged: Gathered | null = null;
   readonly #limits: HangLimits;
-  #running: Running | Unprepared | null = null;
+  #running: Prepared | Unprepared | null = null;
+  /** When what runs was begun. */
+  #begunAtMs = 0;
   #following: Following | null = null;
   #watch: Timer | null = null;
   /** Slots whose outputs are still read, by execution. */
@@ -160,12 +158,12 @@ export class LaneDevice implements Device {
       this.#dropStaged();
       return { execution, message: error instanceof Error ? error.message : String(error), unreadable: NONE };
     }
-    const { slot, unreadable } = gathered;
+    const { slot, unreadable, gatherUs } = gathered;
     if (unreadable.size === execution.requests.length) {
       this.#pool.release(slot);
       return { execution, message: "no request of the batch could be read", unreadable };
     }
-    return { ...gathered, channel: model.channel, strings };
+    return { execution, slot, unreadable, gatherUs, channel: model.channel, strings };
   }
 
   #begin(batch: Prepared | Unprepared, sent: boolean): void {
@@ -175,7 +173,8 @@ export class LaneDevice implements Device {
       this.#failLater(batch);
       return;
     }
-    this.#running = { ...batch, begunAtMs: performance.now() };
+    this.#running = batch;
+    this.#begunAtMs = performance.now();
     this.#watchOver(batch.execution);
     if (!sent) this.#send(batch);
   }
@@ -235,7 +234,7 @@ export class LaneDevice implements Device {
     const running = this.#running;
     if (running === null || !("slot" in running) || running.execution.plan.execution !== message.execution) return;
     const { execution, slot, gatherUs, unreadable } = running;
-    const waitedUs = Math.round((performance.now() - running.begunAtMs) * 1000);
+    const waitedUs = Math.round((performance.now() - this.#begunAtMs) * 1000);
     this.#watch?.cancel();
     this.#beginFollowing();
     if (buffer !== null) slot.buffer = buffer;

@@ -342,8 +342,7 @@ export class LaneProcess {
     const known = before ?? (reprofile ? null : ((await this.#cache?.read(identity)) ?? null));
     await this.#up;
     if (this.#closed) throw new LoadError("closed", `lane ${this.lane} was closed`);
-    const request = loadRequest(version, {
-      sequence: before === null ? version.sequence : null,
+    const request = loadRequest(version, before !== null, {
       provider: this.#options.provider,
       threads,
       warmShapes,

@@ -2,13 +2,31 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { KnownProfiles, LoadRequest, WarmShapes } from "./messages.ts";
 import { warmShapesOf } from "./warm-shapes.ts";
 
-/** What a session thread is asked to load: the model as the repository has it, and how to execute it. */
+/**
+ * What a session thread is asked to load: the model as the repository has it, and how to execute it.
+ *
+ * @param isAgain after a crash: what is tried out when a model is first loaded was tried out then
+ */
 export function loadRequest(
   version: ModelVersion,
-  how: Pick<LoadRequest, "sequence" | "provider" | "threads" | "warmShapes" | "known" | "profileBudgetMs">,
+  isAgain: boolean,
+  how: Pick<LoadRequest, "provider" | "threads" | "warmShapes" | "known" | "profileBudgetMs">,
 ): LoadRequest {
-  const { key, path, inputs, outputs, batched, maxBatchSize, settings } = version;
-  return { model: key, path, inputs, outputs, batched, maxBatchSize, buckets: settings.buckets, ...how };
+  const { key, path, inputs, outputs, batched, batchedAsserted, maxBatchSize, settings } = version;
+  const sequence = isAgain ? null : version.sequence;
+  const tryBatching = batched && !batchedAsserted && !isAgain;
+  return {
+    model: key,
+    path,
+    inputs,
+    outputs,
+    batched,
+    tryBatching,
+    maxBatchSize,
+    sequence,
+    buckets: settings.buckets,
+    ...how,
+  };
 }
 
 /** The shapes that were warmed before a crash, or those the model's settings name. Throws a `LoadError` where these don't fit it. */

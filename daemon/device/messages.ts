@@ -14,6 +14,8 @@ export interface LoadRequest {
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
   readonly batched: boolean;
+  /** Whether it is to be tried out if items of a batch are answered as they are alone. */
+  readonly tryBatching: boolean;
   readonly maxBatchSize: number;
   /** Padding that is to be tried out; null: requests are not padded, or it has been tried out already. */
   readonly sequence: SequencePadding | null;
@@ -57,7 +59,7 @@ export interface WarmedModel extends KnownProfiles {
   readonly padding: PaddingTrial | null;
   /** Outputs whose first dimension is not the batch's, by what was seen in warm-up. */
   readonly unbatchedOutputs: readonly string[];
-  /** Outputs in which an item of a batch was answered otherwise than alone. */
+  /** Outputs in which an item of a batch was answered otherwise than alone; empty where that was not tried. */
   readonly mixedOutputs: readonly string[];
   /** The largest warmed batch's inputs and outputs. */
   readonly slotBytes: number;

@@ -31,9 +31,10 @@ function choose(outputs: readonly Tensor[], wanted: readonly string[]): Tensor[]
 }
 
 function rows(output: Tensor, bucket: number, offset: number, items: number): Tensor {
-  const [first, ...rest] = output.shape;
+  const { name, datatype, shape, data } = output;
+  const [first, ...rest] = shape;
   if (first !== bucket) return output;
-  return { ...output, shape: [items, ...rest], data: range(output.data, bucket, offset, items) };
+  return { name, datatype, shape: [items, ...rest], data: range(data, bucket, offset, items) };
 }
 
 function range(data: TensorData, bucket: number, offset: number, items: number): TensorData {
@@ -45,14 +46,15 @@ function range(data: TensorData, bucket: number, offset: number, items: number):
 
 /** A padded request's output without its padding: a view where its own part is in one piece, else a copy. */
 export function cutBack(output: Tensor, { length, paddedLength, outputAxes }: Padding): Tensor {
+  const { name, datatype } = output;
   const shape = [...output.shape];
   let { data } = output;
-  for (const axis of outputAxes[output.name] ?? []) {
+  for (const axis of outputAxes[name] ?? []) {
     const blocks = shape.slice(0, axis).reduce((count, size) => count * size, 1);
     data = heads(data, blocks, length / paddedLength);
     shape[axis] = length;
   }
-  return { ...output, shape, data };
+  return { name, datatype, shape, data };
 }
 
 /** The first part of each of `blocks` equal pieces. */

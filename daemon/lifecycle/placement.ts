@@ -105,7 +105,7 @@ export class Placement {
     load: (version: ModelVersion) => Promise<T>,
   ): Promise<{ readonly version: ModelVersion; readonly on: T }> {
     let on = await load(asked);
-    const why = asked.batched ? notBatched(asked, on) : null;
+    const why = asked.batched ? notBatched(on) : null;
     const version = why === null ? this.#padded(asked, on) : this.#unbatched(asked, why);
     if (why !== null) on = await load(version);
     this.#reportCold(version.key, on);
@@ -210,12 +210,11 @@ export class Placement {
   }
 }
 
-/** Why the first dimension turned out not to be a batch's; null where it is one. The model's own word goes before what made-up inputs show. */
-function notBatched({ batchedAsserted }: ModelVersion, on: LoadedOnLane): string | null {
-  const { unbatchedOutputs, mixedOutputs } = on;
+/** Why the first dimension turned out not to be a batch's; null where it is one. */
+function notBatched({ unbatchedOutputs, mixedOutputs }: LoadedOnLane): string | null {
   if (unbatchedOutputs.length > 0)
     return `the first dimension of output ${quoted(unbatchedOutputs)} is not the batch's`;
-  if (mixedOutputs.length === 0 || batchedAsserted) return null;
+  if (mixedOutputs.length === 0) return null;
   return `in output ${quoted(mixedOutputs)} an item is answered otherwise beside others than alone (config.yaml: \`batched: true\` asserts that this is meant)`;
 }
 

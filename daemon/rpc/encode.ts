@@ -54,40 +54,35 @@ const CACHED: Readonly<Record<string, WireParameter>> = { [ANSWER_PARAMETERS.cac
 /** That the answer was cached or is a fallback's, and lateness, are told unasked. */
 function answerParameters(asked: AskedAnswer, timings: RequestTimings): Readonly<Record<string, WireParameter>> {
   const { withTimings, fallbackCause } = asked;
-  let told = timings.lane === null ? CACHED : NO_PARAMETERS;
-  if (fallbackCause !== null) told = { ...told, [ANSWER_PARAMETERS.fallback]: { string_param: fallbackCause } };
-  if (withTimings) return { ...told, ...timingParameters(timings) };
-  return timings.lateUs > 0 ? { ...told, [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs) } : told;
+  const cached = timings.lane === null;
+  if (!withTimings && fallbackCause === null && timings.lateUs <= 0) return cached ? CACHED : NO_PARAMETERS;
+  const told: Record<string, WireParameter> = {};
+  if (cached) Object.assign(told, CACHED);
+  if (fallbackCause !== null) told[ANSWER_PARAMETERS.fallback] = { string_param: fallbackCause };
+  if (withTimings || timings.lateUs > 0) told[TIMING_PARAMETERS.lateUs] = integer(timings.lateUs);
+  if (withTimings) tellTimings(told, timings);
+  return told;
 }
 
 /** Where the time went; durations are microseconds. */
-function timingParameters(timings: RequestTimings): Readonly<Record<string, WireParameter>> {
+function tellTimings(told: Record<string, WireParameter>, timings: RequestTimings): void {
   const { waited, lane } = timings;
-  return {
-    [TIMING_PARAMETERS.queueUs]: integer(timings.queueUs),
-    [TIMING_PARAMETERS.gatherUs]: integer(timings.gatherUs),
-    [TIMING_PARAMETERS.executeUs]: integer(timings.executeUs),
-    [TIMING_PARAMETERS.collectUs]: integer(timings.collectUs),
-    [TIMING_PARAMETERS.lateUs]: integer(timings.lateUs),
-    ...(lane === null
-      ? {}
-      : {
-          [TIMING_PARAMETERS.batchItems]: integer(timings.batchItems),
-          [TIMING_PARAMETERS.bucket]: integer(timings.bucket),
-          [TIMING_PARAMETERS.lane]: { string_param: lane },
-        }),
-    ...(waited === null
-      ? {}
-      : {
-          [TIMING_PARAMETERS.waitBlockedUs]: integer(waited.blockedUs),
-          [TIMING_PARAMETERS.waitOwnBatchesUs]: integer(waited.ownBatchesUs),
-          [TIMING_PARAMETERS.waitMispredictedUs]: integer(waited.mispredictedUs),
-          [TIMING_PARAMETERS.waitHeldUs]: integer(waited.heldUs),
-        }),
-    ...(waited?.blockedBy === undefined
-      ? {}
-      : { [TIMING_PARAMETERS.waitBlockedBy]: { string_param: waited.blockedBy } }),
-  };
+  told[TIMING_PARAMETERS.queueUs] = integer(timings.queueUs);
+  told[TIMING_PARAMETERS.gatherUs] = integer(timings.gatherUs);
+  told[TIMING_PARAMETERS.executeUs] = integer(timings.executeUs);
+  told[TIMING_PARAMETERS.collectUs] = integer(timings.collectUs);
+  if (lane !== null) {
+    told[TIMING_PARAMETERS.batchItems] = integer(timings.batchItems);
+    told[TIMING_PARAMETERS.bucket] = integer(timings.bucket);
+    told[TIMING_PARAMETERS.lane] = { string_param: lane };
+  }
+  if (waited !== null) {
+    told[TIMING_PARAMETERS.waitBlockedUs] = integer(waited.blockedUs);
+    told[TIMING_PARAMETERS.waitOwnBatchesUs] = integer(waited.ownBatchesUs);
+    told[TIMING_PARAMETERS.waitMispredictedUs] = integer(waited.mispredictedUs);
+    told[TIMING_PARAMETERS.waitHeldUs] = integer(waited.heldUs);
+    if (waited.blockedBy !== undefined) told[TIMING_PARAMETERS.waitBlockedBy] = { string_param: waited.blockedBy };
+  }
 }
 
 function integer(value: number): WireParameter {

@@ -10,8 +10,9 @@ export function explainWait(request: QueuedRequest, lane: Lane, startUs: number)
   let mispredictedUs = 0;
   const blockers = new Map<string, number>();
   let sinceUs = startUs;
-  for (const past of lane.history) {
-    sinceUs = Math.min(sinceUs, past.startUs);
+  let back = 0;
+  for (let past = lane.past(0); past !== undefined && past.endUs > request.arrivedUs; past = lane.past(++back)) {
+    sinceUs = past.startUs;
     const overlapUs = Math.min(past.endUs, startUs) - Math.max(past.startUs, request.arrivedUs);
     if (overlapUs <= 0) continue;
     if (past.model === own) {
@@ -25,14 +26,10 @@ export function explainWait(request: QueuedRequest, lane: Lane, startUs: number)
   }
   const waitedUs = startUs - request.arrivedUs;
   // What is further back than the lane remembers was a busy time, or it would still be remembered.
-  if (lane.history.length === HISTORY_MAX) blockedUs += Math.max(0, sinceUs - request.arrivedUs);
+  if (back === HISTORY_MAX) blockedUs += Math.max(0, sinceUs - request.arrivedUs);
   let blockedBy: string | undefined;
   for (const [model, us] of blockers) if (blockedBy === undefined || us > blockers.get(blockedBy)!) blockedBy = model;
-  return {
-    blockedUs,
-    ...(blockedBy === undefined ? {} : { blockedBy }),
-    ownBatchesUs,
-    mispredictedUs: Math.round(mispredictedUs),
-    heldUs: Math.max(0, waitedUs - blockedUs - ownBatchesUs),
-  };
+  const heldUs = Math.max(0, waitedUs - blockedUs - ownBatchesUs);
+  const parts = { blockedUs, ownBatchesUs, mispredictedUs: Math.round(mispredictedUs), heldUs };
+  return blockedBy === undefined ? parts : { blockedBy, ...parts };
 }

@@ -51,7 +51,6 @@ export class Lane {
   handoverUs: number;
   readonly #handoverMaxUs: number;
   readonly loaded: Map<string, ShapeProfiles> = new Map();
-  readonly history: PastExecution[] = [];
   running: Running | null = null;
   /** Given to the lane while it executes another; executes when that has ended. */
   following: StartedBatch | null = null;
@@ -67,6 +66,8 @@ export class Lane {
   loadCounted = 0;
   /** When a replica may next look whether the devices need help. */
   spillAtUs: number = Number.NEGATIVE_INFINITY;
+  /** A ring of what it executed. */
+  readonly #history: PastExecution[] = [];
   #historyNext = 0;
 
   constructor(name: string, kind: LaneKind, slot: number, handoverMaxUs: number) {
@@ -97,7 +98,12 @@ export class Lane {
   }
 
   remember(past: PastExecution): void {
-    this.history[this.#historyNext] = past;
+    this.#history[this.#historyNext] = past;
     this.#historyNext = (this.#historyNext + 1) % HISTORY_MAX;
+  }
+
+  /** What it executed before its last `back` executions; undefined where it remembers none. */
+  past(back: number): PastExecution | undefined {
+    return back < HISTORY_MAX ? this.#history[(this.#historyNext - 1 - back + HISTORY_MAX) % HISTORY_MAX] : undefined;
   }
 }

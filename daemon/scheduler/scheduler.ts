@@ -236,8 +236,12 @@ export class CentralScheduler implements Scheduler {
     const predictedEndUs = nowUs + (fromIdle ? lane.handoverUs : 0) + Math.round(batch.predictedUs);
     // Half of all executions end before they are predicted to: most should find their successor there.
     const openAtUs = predictedEndUs - lane.handoverUs - Math.round(batch.deviationUs);
+    const { plan, requests, predictedUs, deviationUs } = batch;
     lane.running = {
-      ...batch,
+      plan,
+      requests,
+      predictedUs,
+      deviationUs,
       startUs: nowUs,
       fromIdle,
       predictedEndUs,

@@ -48,6 +48,8 @@ const shared = (client: SlacklineClient): number => client.sharedMemoryStatus()[
 
 describe("the SDK's shared memory and a live daemon", { skip: process.platform !== "linux" }, () => {
   const repository = temporaryFolder();
+  /** For further daemons: one model, so that they start soon. */
+  const small = temporaryFolder();
   let live: LiveDaemon;
 
   before(async () => {
@@ -56,6 +58,7 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
       const model = identity(datatype as Parameters<typeof identity>[0], WIDTH);
       writeModelFiles(repository.dir, datatype, { "1/model.onnx": model, "config.yaml": config });
     }
+    writeModelFiles(small.dir, "FP32", { "1/model.onnx": identity("FP32", WIDTH), "config.yaml": config });
     const onReplica = `${config}device: cpu\nreplicas: 1\n`;
     writeModelFiles(repository.dir, "replica", { "1/model.onnx": identity("FP32", WIDTH), "config.yaml": onReplica });
     writeModelFiles(repository.dir, "varying", {
@@ -68,6 +71,7 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
   after(async () => {
     await live?.stop();
     repository.remove();
+    small.remove();
   });
 
   /** Asks until inputs and, where the model's are of known size, outputs go through shared memory. */
@@ -178,14 +182,14 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
   });
 
   test("a daemon that comes back is given new memory", async () => {
-    const first = await startLiveDaemon(repository.dir, ["--pool-cores", "1"]);
+    const first = await startLiveDaemon(small.dir);
     const port = Number(first.target.split(":")[1]);
     const client = new SlacklineClient({ target: first.target });
     let second: LiveDaemon | null = null;
     try {
       await warm(client, "FP32", { x: INPUTS.FP32! });
       await first.stop();
-      second = await startLiveDaemon(repository.dir, ["--pool-cores", "1", "--grpc-port", String(port)]);
+      second = await startLiveDaemon(small.dir, ["--grpc-port", String(port)]);
       await client.waitForReady({ models: ["FP32"] });
       assert.deepEqual((await client.infer("FP32", { x: INPUTS.FP32! })).outputs, { y: INPUTS.FP32! });
       await warm(client, "FP32", { x: INPUTS.FP32! });
@@ -233,7 +237,7 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
   });
 
   test("requests to several daemons share memory with each", async () => {
-    const other = await startLiveDaemon(repository.dir, ["--pool-cores", "1"]);
+    const other = await startLiveDaemon(small.dir);
     const client = new SlacklineClient({ targets: [live.target, other.target] });
     try {
       await until("memory is shared with both", async () => {
@@ -249,7 +253,7 @@ describe("the SDK's shared memory and a live daemon", { skip: process.platform !
   });
 
   test("a daemon that shares memory with nobody gets everything in the message", async () => {
-    const other = await startLiveDaemon(repository.dir, ["--pool-cores", "1", "--shared-memory-peers", "none"]);
+    const other = await startLiveDaemon(small.dir, ["--shared-memory-peers", "none"]);
     const client = new SlacklineClient({ target: other.target });
     try {
       await until("the client has asked", async () => {

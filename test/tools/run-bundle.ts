@@ -28,7 +28,7 @@ function say(text: string): void {
 function makeArchive(folder: string): string {
   const main = fileURLToPath(new URL("../../tools/bundle/main.js", import.meta.url));
   const file = path.join(folder, "bundle.archive");
-  execFileSync(process.execPath, [main, "--out", file], { stdio: ["ignore", "inherit", "inherit"] });
+  execFileSync(process.execPath, [main, "--quick", "--out", file], { stdio: ["ignore", "inherit", "inherit"] });
   return file;
 }
 

@@ -19,18 +19,25 @@ export function extension(compression: Compression): string {
   return compression === "xz" ? ".tar.xz" : ".tar.gz";
 }
 
+export interface Packing {
+  readonly compression: Compression;
+  /** A fifth of the time, for a sixth more bytes (xz: 10 s in place of 55, 50 MiB in place of 43, on two cores). */
+  readonly quick: boolean;
+}
+
 /**
  * @param parent folder that holds the one to pack
  * @param name of the folder, and of the archive's only entry at its top
  */
-export async function pack(parent: string, name: string, file: string, compression: Compression): Promise<void> {
+export async function pack(parent: string, name: string, file: string, packing: Packing): Promise<void> {
+  const { compression, quick } = packing;
   const same = ["--sort=name", `--mtime=${FILE_TIME}`, "--owner=0", "--group=0", "--numeric-owner"];
   const tar = spawn("tar", [...same, "-C", parent, "-cf", "-", name], { stdio: ["ignore", "pipe", "inherit"] });
   const tarEnded = ended(tar, "tar");
   if (compression === "gzip") {
-    await Promise.all([pipeline(tar.stdout, createGzip({ level: 9 }), createWriteStream(file)), tarEnded]);
+    await Promise.all([pipeline(tar.stdout, createGzip({ level: quick ? 6 : 9 }), createWriteStream(file)), tarEnded]);
   } else {
-    const xz = spawn("xz", ["-6", "--threads=0", "--stdout"], { stdio: ["pipe", "pipe", "inherit"] });
+    const xz = spawn("xz", [quick ? "-1" : "-6", "--threads=0", "--stdout"], { stdio: ["pipe", "pipe", "inherit"] });
     const written = pipeline(xz.stdout, createWriteStream(file));
     await Promise.all([pipeline(tar.stdout, xz.stdin), written, tarEnded, ended(xz, "xz")]);
   }

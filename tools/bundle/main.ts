@@ -17,6 +17,7 @@ const USAGE = `usage: npm run bundle -- [options]
 Packs Node, the compiled code, its dependencies for linux-x64 and the sample models' generator into one archive.
 
   --out FILE           the archive (default: .cache/bundle/slackline-VERSION-linux-x64.tar.xz, .tar.gz where there is no xz)
+  --quick              packs in a fifth of the time, into a sixth more bytes
   --folder DIR         no archive: its contents in this folder, which must not exist yet
   --node npm           Node from its npm package, pinned (default)
   --node running|PATH  the Node that runs this, or another one for linux-x64
@@ -31,6 +32,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       out: { type: "string" },
+      quick: { type: "boolean", default: false },
       folder: { type: "string" },
       node: { type: "string", default: "npm" },
       help: { type: "boolean", short: "h", default: false },
@@ -57,7 +59,7 @@ async function main(): Promise<void> {
   const node = stage(staged, values.node);
   process.stderr.write(`packing with ${compression}: Node ${node}, slackline ${VERSION}\n`);
   mkdirSync(path.dirname(file), { recursive: true });
-  await pack(FOLDER, name, file, compression);
+  await pack(FOLDER, name, file, { compression, quick: values.quick });
   rmSync(staged, { recursive: true, force: true });
   const size = statSync(file).size;
   process.stdout.write(`${file}\n${bytes(size)}, sha256 ${await sha256(file)}\n`);
