@@ -66,6 +66,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
     outputs: specs(metadata.outputs),
     batched: true,
     batchedAsserted: false,
+    unbatchedReason: null,
     maxBatchSize: 32,
     sharedDimensions: [],
     sequence: null,
@@ -85,6 +86,7 @@ async function versionOf(name: string, file: string): Promise<ModelVersion> {
       traffic: null,
       cache: false,
       warmShapes: [],
+      warmValues: {},
     },
   };
 }

@@ -50,7 +50,11 @@ function modelLine({ name, version, state, reason, ...model }: ModelStatus): str
   const points = model.profile_ms ?? model.replica_profile_ms ?? [];
   const ends = points.length > 1 ? [points[0]!, points.at(-1)!] : points;
   const times = ends.map(([items, ms]) => `${items} in ${ms} ms`).join(", ");
-  return `${key}: ready on ${model.lanes.join(", ")}: ${times}; batches of ${model.max_batch} at most; SLO ${model.slo_ms} ms`;
+  const batches =
+    model.unbatched_reason === null
+      ? `batches of ${model.max_batch} at most`
+      : `requests run one by one: ${model.unbatched_reason}`;
+  return `${key}: ready on ${model.lanes.join(", ")}: ${times}; SLO ${model.slo_ms} ms; ${batches}`;
 }
 
 growFreely();

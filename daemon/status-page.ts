@@ -113,6 +113,7 @@ function modelStatus(
     placement: served?.placement ?? "none",
     lanes: served?.upLanes ?? [],
     max_batch: served?.version.maxBatchSize ?? 0,
+    unbatched_reason: served?.version.unbatchedReason ?? null,
     slo_ms: (served?.sloUs ?? 0) / 1000,
     profile_ms: inMs(served?.profile("device") ?? null),
     replica_profile_ms: inMs(served?.profile("replica") ?? null),

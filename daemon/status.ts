@@ -75,6 +75,8 @@ export interface ModelStatus {
   readonly placement: "device" | "replica" | "both" | "none";
   readonly lanes: readonly string[];
   readonly max_batch: number;
+  /** Why its requests run one by one; null where they can share a batch, or it is not served. */
+  readonly unbatched_reason: string | null;
   /** The effective default time from arrival to answer. */
   readonly slo_ms: number;
   /** Profile by lane kind as it is now, for its first warmed shape: ascending `[bucket, ms]`. Null where it has none. */

@@ -3,16 +3,15 @@
  * that of a set whose members are compared, and sharing a batch would mix the answers of different callers.
  */
 import { splitOutputs } from "../engine/split.ts";
-import { ELEMENT_BYTES, type Tensor } from "../engine/tensors.ts";
+import type { Tensor } from "../engine/tensors.ts";
 import { gatherRows } from "./gather.ts";
 import { batchLayout, product } from "./layout.ts";
 import type { LoadRequest } from "./messages.ts";
 import { largestDifference } from "./output-difference.ts";
 import type { TrialBatch } from "./padding-trial.ts";
-import { fillSynthetic, fillVaried, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
+import { type Fill, fillSynthetic, fillVaried, syntheticData } from "./synthetic-inputs.ts";
 
-type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence">;
-type Fill = typeof fillVaried;
+type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence" | "warmValues">;
 
 /**
  * Largest difference, as a share of the output's largest value. Models that are quantized as they run differ by a percent or two with what is
@@ -80,10 +79,7 @@ function itemOf(
 ): Tensor[] {
   return model.inputs.map(({ name, datatype }, input): Tensor => {
     const shape = places[input]!.shape.map((size, axis) => (axis === 0 ? 1 : size));
-    const count = product(shape);
-    if (datatype === "BYTES") return { name, datatype, shape, data: new Array(count).fill(SYNTHETIC_STRING) };
-    const data = new Uint8Array(count * ELEMENT_BYTES[datatype]!);
-    fill(datatype, data, 1 + item + 2 * input);
+    const data = syntheticData(datatype, product(shape), model.warmValues[name], fill, 1 + item + 2 * input);
     return { name, datatype, shape, data };
   });
 }

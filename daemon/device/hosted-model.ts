@@ -22,7 +22,7 @@ import {
   tensorStrings,
 } from "./runtime.ts";
 import { scrubPaths } from "./scrub.ts";
-import { fillSynthetic, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
+import { syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
 import { measureBucket, warmUp } from "./warm-up.ts";
 
@@ -57,6 +57,9 @@ export class ExecutionError extends Error {
 /** How the runtime refuses a pre-allocated output that turned out to have another shape. */
 const SHAPE_REFUSED =
   /OrtValue provided for output|pre-allocated output|shape verification failed|Tensor size mismatch|invalid dimensions for output/i;
+
+const TRIAL_HINT =
+  "inputs are made up: where the model takes only certain shapes or values, name them as `warm_shapes` or `warm_values` in its config.yaml";
 
 /** Bound on what is remembered by shape: callers choose the shapes. */
 const REMEMBERED_MAX = 256;
@@ -113,7 +116,8 @@ export class HostedModel {
     } catch (error) {
       await session.release();
       if (error instanceof LoadError) throw error;
-      throw new LoadError("warm-up", `no trial run succeeded: ${scrubPaths(messageOf(error), request.path)}`);
+      const why = scrubPaths(messageOf(error), request.path);
+      throw new LoadError("warm-up", `no trial run succeeded: ${why} (${TRIAL_HINT})`);
     }
   }
 
@@ -204,7 +208,7 @@ export class HostedModel {
     const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
     gather(new Uint8Array(slot));
     const { feeds } = this.#makeTensors(slot, shape, bucket);
-    const allFeeds = { ...feeds, ...this.#syntheticStrings(shape, bucket) };
+    const allFeeds = this.#syntheticFeeds(shape, bucket, feeds);
     const { results } = await this.#trialTurn(() => this.#run(allFeeds, {}));
     return this.#request.outputs.map(({ name, datatype }): Tensor => {
       const tensor = results[name]!;
@@ -284,26 +288,18 @@ export class HostedModel {
     return feeds;
   }
 
-  #syntheticFeeds(shape: string, bucket: number): Tensors {
-    const { inputs, batched } = this.#request;
-    const feeds = this.#syntheticStrings(shape, bucket);
-    for (const [index, spec] of inputs.entries()) {
-      if (spec.datatype === "BYTES") continue;
+  /** Made-up inputs; of those that are strings alone, where `others` are there already. */
+  #syntheticFeeds(shape: string, bucket: number, others: Tensors = {}): Tensors {
+    const { inputs, batched, warmValues } = this.#request;
+    const feeds: Tensors = { ...others };
+    for (const [index, { name, datatype }] of inputs.entries()) {
+      if (feeds[name] !== undefined) continue;
       const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
-      const buffer = new ArrayBuffer(product(dims) * bytesPerElement(spec));
-      fillSynthetic(spec.datatype, new Uint8Array(buffer));
-      feeds[spec.name] = tensorOver(spec.datatype, buffer, 0, dims);
-    }
-    return feeds;
-  }
-
-  #syntheticStrings(shape: string, bucket: number): Tensors {
-    const { inputs, batched } = this.#request;
-    const feeds: Tensors = {};
-    for (const [index, spec] of inputs.entries()) {
-      if (spec.datatype !== "BYTES") continue;
-      const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
-      feeds[spec.name] = stringTensor(new Array<Uint8Array>(product(dims)).fill(SYNTHETIC_STRING), dims);
+      const data = syntheticData(datatype, product(dims), warmValues[name]);
+      feeds[name] =
+        datatype === "BYTES"
+          ? stringTensor(data as Uint8Array[], dims)
+          : tensorOver(datatype, (data as Uint8Array).buffer as ArrayBuffer, 0, dims);
     }
     return feeds;
   }

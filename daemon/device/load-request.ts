@@ -25,6 +25,7 @@ export function loadRequest(
     maxBatchSize,
     sequence,
     buckets: settings.buckets,
+    warmValues: settings.warmValues,
     ...how,
   };
 }

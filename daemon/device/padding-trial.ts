@@ -2,19 +2,19 @@
  * Tries whether padding leaves a model's answers as they are: items of made-up values run padded, beside one of another
  * length, and alone in their own shape. They go the way of requests: gathered, split and cut back by the same code.
  */
-import { elementOf, keyOfLength, type Padding, sequenceAxis } from "../engine/sequence.ts";
+import { keyOfLength, type Padding, sequenceAxis } from "../engine/sequence.ts";
 import { cutBack, splitOutputs } from "../engine/split.ts";
-import { type Datatype, ELEMENT_BYTES, type Tensor } from "../engine/tensors.ts";
+import type { Datatype, Tensor } from "../engine/tensors.ts";
 import { gatherRows } from "./gather.ts";
 import { batchLayout, product } from "./layout.ts";
 import type { LoadRequest, PaddingTrial } from "./messages.ts";
 import { largestDifference } from "./output-difference.ts";
-import { fillVaried, SYNTHETIC_STRING } from "./synthetic-inputs.ts";
+import { fillVaried, syntheticData } from "./synthetic-inputs.ts";
 
 /** Executes a batch of this shape key and returns its outputs; `gather` writes the inputs into the memory it is given. */
 export type TrialBatch = (shape: string, bucket: number, gather: (slot: Uint8Array) => void) => Promise<Tensor[]>;
 
-type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence">;
+type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence" | "warmValues">;
 
 /**
  * Largest difference, as a share of the output's largest value. Kernels differ with the shape in the order of their sums; on
@@ -71,15 +71,8 @@ function itemOfLength(model: TriedModel, length: number): Tensor[] {
   return model.inputs.map(({ name, datatype, shape: declared }, input): Tensor => {
     const axis = sequenceAxis(model, input);
     const shape = declared.map((size, at) => (at === axis ? length : at === 0 ? 1 : size));
-    const count = product(shape);
-    if (datatype === "BYTES") return { name, datatype, shape, data: new Array(count).fill(SYNTHETIC_STRING) };
-    const data = new Uint8Array(count * ELEMENT_BYTES[datatype]!);
-    if (name === model.sequence!.mask) {
-      const one = elementOf(datatype, 1)!;
-      for (let at = 0; at < data.length; at += one.length) data.set(one, at);
-    } else {
-      fillVaried(datatype, data, length + input);
-    }
+    const value = name === model.sequence!.mask ? 1 : model.warmValues[name];
+    const data = syntheticData(datatype, product(shape), value, fillVaried, length + input);
     return { name, datatype, shape, data };
   });
 }

@@ -1,13 +1,42 @@
-/** Made-up inputs for warm-up: values that nearly any model takes. */
-import { type Datatype, ELEMENT_BYTES } from "../engine/tensors.ts";
+/** Made-up inputs for trial runs: values that nearly any model takes, or those that its settings name. */
+import { elementOf } from "../engine/sequence.ts";
+import { type Datatype, ELEMENT_BYTES, type TensorData } from "../engine/tensors.ts";
 
 const SEED = 0x9e3779b9;
+/** Also a valid number, for models that parse. */
+const TEXT = "0";
+
+/** How numbers are made up. */
+export type Fill = (datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, seed?: number) => void;
+
+/**
+ * `count` elements of an input.
+ *
+ * @param value what they all are; undefined: made up
+ */
+export function syntheticData(
+  datatype: Datatype,
+  count: number,
+  value: number | string | undefined,
+  fill: Fill = fillSynthetic,
+  seed?: number,
+): TensorData {
+  if (datatype === "BYTES") return new Array<Uint8Array>(count).fill(Buffer.from(String(value ?? TEXT)));
+  const bytes = new Uint8Array(count * ELEMENT_BYTES[datatype]!);
+  if (value === undefined) fill(datatype, bytes, seed);
+  else fillWith(bytes, elementOf(datatype, Number(value))!);
+  return bytes;
+}
+
+function fillWith(bytes: Uint8Array, element: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += element.length) bytes.set(element, at);
+}
 
 /**
  * Fills a tensor's bytes. Fractions within 0..1 for floating point, from a fixed sequence so that runs compare; ones for
  * integers and booleans, which are valid as token ids, as masks and as sizes.
  */
-export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, seed: number = SEED): void {
+export const fillSynthetic: Fill = (datatype, bytes, seed = SEED) => {
   const elementBytes = ELEMENT_BYTES[datatype]!;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let state = seed;
@@ -30,13 +59,13 @@ export function fillSynthetic(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8
         view.setUint8(offset, 1);
     }
   }
-}
+};
 
 /**
  * Like `fillSynthetic`, with a sequence of its own for each seed and zeros and ones for integers: what differs from place to
  * place, and is valid wherever ones are.
  */
-export function fillVaried(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, seed: number): void {
+export const fillVaried: Fill = (datatype, bytes, seed = SEED) => {
   fillSynthetic(datatype, bytes, seed);
   if (datatype.startsWith("FP")) return;
   const elementBytes = ELEMENT_BYTES[datatype]!;
@@ -45,10 +74,7 @@ export function fillVaried(datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Arr
     state = nextState(state);
     if (state < 2 ** 31) bytes[offset] = 0;
   }
-}
-
-/** The text for string inputs: also a valid number, for models that parse. */
-export const SYNTHETIC_STRING: Uint8Array = Buffer.from("0");
+};
 
 /** Numerical Recipes' linear congruential generator; its high bits are what is used. */
 function nextState(state: number): number {

@@ -142,6 +142,7 @@ export class Placement {
     return {
       ...version,
       batched: false,
+      unbatchedReason: why,
       maxBatchSize: 1,
       sequence: null,
       settings: { ...version.settings, buckets: null },

@@ -111,6 +111,6 @@ export function needsSameSessions(a: ModelVersion, b: ModelVersion): boolean {
 }
 
 function sessionPart({ settings, ...version }: ModelVersion): object {
-  const { device, buckets, replicas, threads, warmShapes } = settings;
-  return { ...version, device, buckets, replicas, threads, warmShapes };
+  const { device, buckets, replicas, threads, warmShapes, warmValues } = settings;
+  return { ...version, device, buckets, replicas, threads, warmShapes, warmValues };
 }

@@ -20,8 +20,21 @@ export interface BatchedInterface {
   readonly batched: boolean;
   /** The one batch size that a fixed first dimension allows; null where it varies or there is no batch. */
   readonly fixedBatch: number | null;
-  /** Why it is not batched although its inputs look like it; null where there is nothing to say. */
+  /** Why it is not batched; null where it is. */
+  readonly unbatchedReason: string | null;
+  /** That it is not batched although its inputs look like it; null where there is nothing to say. */
   readonly warning: string | null;
+}
+
+/**
+ * Names that exporters make up for a dimension, another one in each place: those of tf2onnx, of Paddle2ONNX, and of PyTorch for axes
+ * that were given no name and for what it infers. They say as little as none.
+ */
+const MADE_UP_NAME = /^unk__\d+$|^(?:p2o\.)?DynamicDimension\.\d+$|_dynamic_axes_\d+$|_dim_\d+$/;
+
+/** A first dimension's name where it says something; else null. */
+function nameOf(first: number | string | null | undefined): string | null {
+  return typeof first === "string" && !MADE_UP_NAME.test(first) ? first : null;
 }
 
 /** Why the first dimension of these tensors can't be a batch dimension that varies; null when it can. */
@@ -35,17 +48,17 @@ function notBatched(
     const first = dims[0];
     if (first === undefined) return `${kind} '${name}' has no dimensions`;
     if (typeof first === "number") return `the first dimension of ${kind} '${name}' is always ${first}`;
-    if (symbol !== null && first !== null && first !== symbol) {
-      return `the first dimension of ${kind} '${name}' is '${first}', not '${symbol}'`;
+    const named = nameOf(first);
+    if (symbol !== null && named !== null && named !== symbol) {
+      return `the first dimension of ${kind} '${name}' is '${named}', not '${symbol}'`;
     }
   }
   return null;
 }
 
-/** The inputs' common name of the first dimension; null where it has none. */
+/** The inputs' name of the first dimension; null where it has none. */
 function batchSymbol(inputs: readonly DeclaredTensor[]): string | null {
-  const named = inputs.map((input) => input.dims?.[0]).find((first) => typeof first === "string");
-  return typeof named === "string" ? named : null;
+  return inputs.map((input) => nameOf(input.dims?.[0])).find((name) => name !== null) ?? null;
 }
 
 /** An output of unknown rank is told as one varying dimension; what it really has shows in the answers. */
@@ -63,7 +76,7 @@ function commonFirst(tensors: readonly DeclaredTensor[]): number | null {
 
 /**
  * Decides whether a model is batched: when every input and output has a first dimension that varies, and those that are
- * named have one name.
+ * named have one name. Whether it is then truly the batch's is tried out when the model is loaded.
  *
  * @param asserted the configuration's word for it, which goes before the ONNX file's; undefined where it says nothing.
  *   A fixed first dimension that is asserted to be the batch's allows just that batch size.
@@ -73,36 +86,40 @@ export function decideBatching(
   declared: DeclaredInterface,
   asserted: boolean | undefined,
 ): BatchedInterface | { readonly problem: string } {
-  const result = (batched: boolean, warning: string | null, fixedBatch: number | null = null): BatchedInterface => ({
+  const specs = (batched: boolean) => ({
     inputs: declared.inputs.map((input) => specOf(input, batched)),
     outputs: declared.outputs.map((output) => specOf(output, batched)),
-    batched,
-    fixedBatch,
-    warning,
   });
-  if (asserted === false) return result(false, null);
+  const isBatched = (fixedBatch: number | null = null): BatchedInterface => {
+    return { ...specs(true), batched: true, fixedBatch, unbatchedReason: null, warning: null };
+  };
+  const isNot = (unbatchedReason: string, warning: string | null = null): BatchedInterface => {
+    return { ...specs(false), batched: false, fixedBatch: null, unbatchedReason, warning };
+  };
+  if (asserted === false) return isNot("its configuration says `batched: false`");
   const { inputs, outputs } = declared;
   if (inputs.length === 0) {
-    return asserted === true ? { problem: "batched: true, but the model has no inputs" } : result(false, null);
+    return asserted === true ? { problem: "batched: true, but the model has no inputs" } : isNot("it has no inputs");
   }
   if (asserted === true) {
     const all = [...inputs, ...outputs];
     const scalar = all.find((tensor) => tensor.dims?.length === 0);
     if (scalar !== undefined) return { problem: `batched: true, but '${scalar.name}' has no dimensions` };
     const fixedInputs = inputs.filter((input) => typeof input.dims?.[0] === "number");
-    if (fixedInputs.length === 0) return result(true, null);
+    if (fixedInputs.length === 0) return isBatched();
     const fixedBatch = commonFirst(inputs);
     if (fixedBatch === null || fixedInputs.length < inputs.length) {
       return { problem: "batched: true, but the inputs differ in their first dimension" };
     }
-    return result(true, null, fixedBatch);
+    return isBatched(fixedBatch);
   }
+  const fixed = notBatched(inputs, "input", null);
+  if (fixed !== null) return isNot(fixed);
   const symbol = batchSymbol(inputs);
-  if (notBatched(inputs, "input", null) !== null) return result(false, null);
   const reason = notBatched(inputs, "input", symbol) ?? notBatched(outputs, "output", symbol);
-  if (reason === null) return result(true, null);
-  return result(
-    false,
+  if (reason === null) return isBatched();
+  return isNot(
+    reason,
     `runs one request at a time: ${reason} (config.yaml: \`batched: true\` asserts a batch dimension)`,
   );
 }

@@ -84,6 +84,11 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "one that works, found by trying",
     what: "shapes to warm and profile where dimensions other than the batch's vary",
   },
+  warm_values: {
+    value: "values by input name: {sample_rate: 16000}",
+    byDefault: "fractions from 0 to 1, ones for whole numbers, the text 0 for strings",
+    what: "what trial runs fill an input with, where it can't be just anything",
+  },
   sequence: {
     value: "{mask: auto, none or an input; lengths: ascending, or length_max; pad: values by input name}",
     byDefault:

@@ -1,5 +1,6 @@
 /** Puts together what an ONNX file declares and what its model's configuration says. */
 import type { ConfigProblem } from "../config/problems.ts";
+import { elementOf } from "../engine/sequence.ts";
 import type { TensorSpec } from "../engine/tensors.ts";
 import {
   type BatchedInterface,
@@ -65,6 +66,7 @@ export function deriveVersion(
   if (interfaces.warning !== null) warnings.push(interfaces.warning);
   const sizes = batchSizes(interfaces, config, defaults, problem, warnings);
   const warmShapes = warmItemShapes(interfaces, config, problem);
+  checkWarmValues(interfaces, written, problem);
   const { sequence, proposal } = deriveSequence(interfaces, shaped, written, problem);
   if (proposal !== null) warnings.push(proposal);
   if (written.fallback === files.name)
@@ -100,6 +102,7 @@ export function deriveVersion(
     traffic: trafficShares(written),
     cache: cacheAsked && defaults.cacheBytesMax > 0,
     warmShapes,
+    warmValues: written.warm_values ?? {},
   };
   const model: ModelVersion = {
     key: `${files.name}/${files.version}`,
@@ -108,6 +111,7 @@ export function deriveVersion(
     outputs: interfaces.outputs,
     batched: interfaces.batched,
     batchedAsserted: interfaces.batched && written.batched === true,
+    unbatchedReason: interfaces.unbatchedReason,
     maxBatchSize: sizes.maxBatchSize,
     sharedDimensions: sharedDimensions(interfaces, shaped.inputs),
     sequence,
@@ -245,6 +249,21 @@ function warmItemShapes(
     }
     return complete;
   });
+}
+
+function checkWarmValues({ inputs }: BatchedInterface, { warm_values }: WrittenModelConfig, problem: Report): void {
+  for (const [name, value] of Object.entries(warm_values ?? {})) {
+    const input = inputs.find((spec) => spec.name === name);
+    if (input === undefined) {
+      problem(["warm_values", name], `the model has no such input; it has ${namesOf(inputs)}`);
+    } else if (input.datatype === "BYTES") {
+      if (typeof value !== "string") problem(["warm_values", name], `got ${value}; the input takes strings`);
+    } else if (typeof value === "string") {
+      problem(["warm_values", name], `got ${JSON.stringify(value)}; the input takes numbers (${input.datatype})`);
+    } else if (elementOf(input.datatype, value) === null) {
+      problem(["warm_values", name], `got ${value}, which can't be given as ${input.datatype}`);
+    }
+  }
 }
 
 function namesOf(tensors: readonly { readonly name: string }[]): string {

@@ -24,6 +24,8 @@ export interface ModelVersion {
   readonly batched: boolean;
   /** Whether its configuration says so, and not its file alone. */
   readonly batchedAsserted: boolean;
+  /** Why not, where it is not; else null. */
+  readonly unbatchedReason: string | null;
   /** 1 where not batched. */
   readonly maxBatchSize: number;
   /** Dimensions besides the batch's that must have one size in several inputs. */
@@ -83,4 +85,6 @@ export interface ModelSettings {
   readonly cache: boolean;
   /** Item shapes (all dimensions but the batch's) to warm and profile, each for every input by name; empty: none was asked for. */
   readonly warmShapes: readonly Readonly<Record<string, readonly number[]>>[];
+  /** What trial runs fill an input with, by its name: a text for strings, else a number that its datatype can hold. */
+  readonly warmValues: Readonly<Record<string, number | string>>;
 }

@@ -33,6 +33,8 @@ export interface WrittenModelConfig {
   readonly traffic?: Readonly<Record<string, number>>;
   /** Item shapes to warm and profile, by input name; inputs whose items have one shape may be left out. */
   readonly warm_shapes?: readonly Readonly<Record<string, readonly number[]>>[];
+  /** What trial runs fill an input with, by input name. */
+  readonly warm_values?: Readonly<Record<string, number | string>>;
   readonly sequence?: WrittenSequence;
 }
 
@@ -118,6 +120,15 @@ export const MODEL_CONFIG_SCHEMA: z.ZodType<WrittenModelConfig> = z.strictObject
       error: "a list of item shapes by input name",
     })
     .max(64, { error: "at most 64 shapes" })
+    .optional(),
+  warm_values: z
+    .record(
+      z.string(),
+      z.union([number(-Number.MAX_VALUE), z.string()], { error: "a number, or a text for an input of strings" }),
+      {
+        error: "values by input name",
+      },
+    )
     .optional(),
   sequence: z
     .strictObject(

@@ -12,6 +12,7 @@ export function sampleModel(name: string, more: Partial<ModelStatus> = {}): Mode
     placement: "device",
     lanes: ["cpu0"],
     max_batch: 8,
+    unbatched_reason: null,
     slo_ms: 100,
     profile_ms: [
       [1, 2],

@@ -31,9 +31,17 @@ describe("slackline check", () => {
     const { stdout, stderr, status } = await check();
     assert.match(
       stdout,
-      /^plain\/1: ready on cpu.*: 1 in [\d.]+ ms, 4 in [\d.]+ ms; batches of 4 at most; SLO 60000 ms\n$/,
+      /^plain\/1: ready on cpu.*: 1 in [\d.]+ ms, 4 in [\d.]+ ms; SLO 60000 ms; batches of 4 at most\n$/,
     );
     assert.deepEqual([stderr, status], ["", 0]);
+  });
+
+  test("says why a model's requests can't share a batch", async () => {
+    writeModelFiles(models, "lone", { "1/model.onnx": addOne(4), "config.yaml": "batched: false\nslo_ms: 60000\n" });
+    const { stdout, status } = await check();
+    rmSync(path.join(models, "lone"), { recursive: true });
+    assert.match(stdout, /^lone\/1: ready .*; requests run one by one: its configuration says `batched: false`$/m);
+    assert.equal(status, 0);
   });
 
   test("says why a model can't be served, before and while it is loaded, and ends with 1", async () => {

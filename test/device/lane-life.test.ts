@@ -19,7 +19,7 @@ import {
 } from "../../models/onnx/tiny.ts";
 import { stopProcess } from "../support/stop-process.ts";
 import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
-import { failsAlways, onlyOfLength } from "./odd-models.ts";
+import { onlyIndexZero, onlyOfLength } from "./odd-models.ts";
 
 const ON_GPU = TEST_PROVIDER.name !== "cpu";
 const SHARES_MEMORY = process.platform === "linux";
@@ -153,7 +153,7 @@ describe("life of a lane", () => {
         rig.lane.load(misdescribed),
         rejectsAs("mismatch", /input "z" should be float32 and is absent/),
       );
-      const failing = await rig.version(failsAlways(), { name: "failing" });
+      const failing = await rig.version(onlyIndexZero(), { name: "failing" });
       await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Gather node failed/));
       const badShape = await rig.version(dynamicDims(), {
         name: "shape",
@@ -263,6 +263,16 @@ describe("life of a lane", () => {
       assert.deepEqual(floatsOf(y!), [1, 2, 3, 6]);
       assert.deepEqual(mean!.shape, []);
       assert.deepEqual(floatsOf(mean!), [3]);
+    });
+  });
+
+  it("fills inputs of trial runs with the values that the model's settings name", async () => {
+    await withLane({}, async (rig) => {
+      const unnamed = await rig.version(onlyIndexZero(), { name: "unnamed" });
+      await assert.rejects(rig.lane.load(unnamed), rejectsAs("warm-up", /`warm_shapes` or `warm_values`/));
+      const version = await rig.version(onlyIndexZero(), { name: "named", settings: { warmValues: { index: 0 } } });
+      const { profiles } = await rig.lane.load(version);
+      assert.ok(profiles[""]!.length > 0);
     });
   });
 

@@ -47,6 +47,7 @@ const SETTINGS: ModelSettings = {
   traffic: null,
   cache: false,
   warmShapes: [],
+  warmValues: {},
 };
 
 /** What the tests execute on: `SLACKLINE_TEST_DEVICE=webgpu` runs them through that provider. */
@@ -136,6 +137,7 @@ export class LaneRig {
       outputs: [],
       batched,
       batchedAsserted: false,
+      unbatchedReason: null,
       maxBatchSize,
       sharedDimensions: [],
       sequence,

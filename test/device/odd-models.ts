@@ -21,9 +21,9 @@ export function repeatsByData({ lies = false, width = 4 }: { lies?: boolean; wid
   return writeModel(graph);
 }
 
-/** Takes an index that no table entry has: every run with ones as input fails. */
-export function failsAlways(): Uint8Array {
-  const graph = new Graph("fails_always");
+/** `index` INT64 [batch, 1] → `value` from a table of one entry: every run with ones as input fails. */
+export function onlyIndexZero(): Uint8Array {
+  const graph = new Graph("only_index_zero");
   graph.input("index", "INT64", ["batch", 1]);
   graph.output("value", "INT64", ["batch", 1]);
   graph.node("Gather", [graph.constant("table", integers([7])), "index"], { axis: 0 }, "value");

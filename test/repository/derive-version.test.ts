@@ -77,6 +77,39 @@ const BATCHING: readonly {
     shape: [-1, 3],
   },
   {
+    name: "names that tf2onnx makes up",
+    inputs: { x: ["unk__12", 3], z: ["unk__14", 2] },
+    outputs: { y: ["unk__20", 10] },
+    batched: true,
+    maxBatch: 32,
+    shape: [-1, 3],
+  },
+  {
+    name: "names that Paddle2ONNX makes up",
+    inputs: { x: ["p2o.DynamicDimension.0", 3] },
+    outputs: { y: ["p2o.DynamicDimension.1", 10], z: ["DynamicDimension.2"] },
+    batched: true,
+    maxBatch: 32,
+    shape: [-1, 3],
+  },
+  {
+    name: "a name in the inputs, and those that PyTorch makes up in the outputs",
+    inputs: { x: ["batch", 3], z: ["z_dynamic_axes_1", 3] },
+    outputs: { y: ["Gemmy_dim_0", 10] },
+    batched: true,
+    maxBatch: 32,
+    shape: [-1, 3],
+  },
+  {
+    name: "a name among made-up ones that is another",
+    inputs: { x: ["unk__12", 3], z: ["nodes", 2] },
+    outputs: { y: ["edges", 10] },
+    batched: false,
+    maxBatch: 1,
+    shape: [-1, 3],
+    warning: /output 'y' is 'edges', not 'nodes'/,
+  },
+  {
     name: "a fixed first dimension",
     inputs: { x: [1, 3] },
     outputs: { y: [1, 10] },
@@ -162,6 +195,7 @@ test("whether a model is batched", async (t) => {
       const derived = derive(yaml, inputs, outputs);
       const model = modelOf(derived);
       assert.equal(model.batched, batched);
+      assert.equal(model.unbatchedReason === null, batched);
       assert.equal(model.maxBatchSize, maxBatch);
       assert.deepEqual(model.inputs[0]?.shape ?? [], shape);
       const warnings = derived.ok ? derived.warnings.join("\n") : "";
@@ -225,6 +259,7 @@ test("settings are taken over in full", () => {
     "warm_shapes:",
     "  - { x: [3, 64, 32] }",
     "  - { x: [3, 64, 48] }",
+    "warm_values: { mask: 0.5 }",
   ].join("\n");
   const model = modelOf(derive(yaml, { x: ["n", 3, null, "w"], mask: ["n", 2] }, { y: ["n", null] }));
   assert.deepEqual(model.inputs[0]?.shape, [-1, 3, 64, -1]);
@@ -251,6 +286,7 @@ test("settings are taken over in full", () => {
       { x: [3, 64, 32], mask: [2] },
       { x: [3, 64, 48], mask: [2] },
     ],
+    warmValues: { mask: 0.5 },
   });
 });
 
@@ -281,6 +317,15 @@ const CONTRADICTIONS: readonly {
       "m/config.yaml:4:10: warm_shapes[0].z: the model has no such input; it has 'x'",
       "m/config.yaml:4:5: warm_shapes[0]: lacks input 'x', whose shape varies",
       "m/config.yaml:5:10: warm_shapes[1].x: got [4,4]; expected an item's shape that fits [3,-1]",
+    ],
+  },
+  {
+    yaml: "warm_values: { z: 1, x: high }",
+    inputs: { x: ["n", 3] },
+    outputs: { y: ["n"] },
+    problems: [
+      "m/config.yaml:1:19: warm_values.z: the model has no such input; it has 'x'",
+      'm/config.yaml:1:25: warm_values.x: got "high"; the input takes numbers (FP32)',
     ],
   },
   {

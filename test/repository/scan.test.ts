@@ -23,6 +23,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
     outputs: [{ name: "y", datatype: "FP32", shape: [-1, 4] }],
     batched: true,
     batchedAsserted: false,
+    unbatchedReason: null,
     maxBatchSize: 32,
     sharedDimensions: [],
     sequence: null,
@@ -42,6 +43,7 @@ test("a model without a configuration is derived from its ONNX file", async (t) 
       traffic: null,
       cache: false,
       warmShapes: [],
+      warmValues: {},
     },
   });
 });

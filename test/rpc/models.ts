@@ -56,6 +56,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
     outputs: inputs.map((spec) => ({ ...spec, name: `out_${spec.name}` })),
     batched,
     batchedAsserted: false,
+    unbatchedReason: null,
     maxBatchSize,
     sharedDimensions,
     sequence: null,
@@ -75,6 +76,7 @@ export function model(name: string, inputs: readonly TensorSpec[], options: Mode
       traffic: null,
       cache,
       warmShapes: [],
+      warmValues: {},
     },
   };
 }
