@@ -12,9 +12,9 @@ import { loadCodec } from "./codec.ts";
 import { controlHandlers } from "./control-service.ts";
 import { eagerWrites, serializeAnswer } from "./eager-writes.ts";
 import { Health } from "./health.ts";
+import { setHttp2Options } from "./http2-servers.ts";
 import { InferenceGateway } from "./inference-gateway.ts";
 import type { ModelCatalog, RequestObserver, RpcLogger, StatisticsSource } from "./ports.ts";
-import { widenReceiveWindows } from "./receive-windows.ts";
 import { DEFAULT_RPC_SETTINGS, type RpcSettings, type RpcTls } from "./settings.ts";
 import { SharedMemoryRegions } from "./shared-memory.ts";
 import { sharedMemoryHandlers } from "./shared-memory-service.ts";
@@ -52,7 +52,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const settings: RpcSettings = { ...DEFAULT_RPC_SETTINGS, ...parts.settings };
   const { inference, catalog, statistics, logger } = parts;
   routeGrpcLog(logger);
-  widenReceiveWindows();
+  setHttp2Options();
 
   const codec = loadCodec();
   const budget = new ByteBudget(settings.inflightBytesMax);
