@@ -31,10 +31,15 @@ export interface AdmissionParts {
   readonly observer: RequestObserver | null;
   /** The clock of `arrivals`, microseconds. */
   nowUs(): number;
+  /** Whether all requests are refused, however soon they are read: with another answer than here. */
+  draining(): boolean;
 }
 
 /** For the unary method of this path; other calls stay as they are. */
-export function admission(path: string, { arrivals, errors, observer, nowUs }: AdmissionParts): ServerInterceptor {
+export function admission(
+  path: string,
+  { arrivals, errors, observer, nowUs, draining }: AdmissionParts,
+): ServerInterceptor {
   const refusal = new RpcError(
     "RESOURCE_EXHAUSTED",
     "overloaded",
@@ -45,7 +50,7 @@ export function admission(path: string, { arrivals, errors, observer, nowUs }: A
   return (method, call) => {
     // A call that nothing is added to need not be wrapped, whatever the declared type says.
     const asItIs = call as ServerInterceptingCall;
-    if (method.path !== path) return asItIs;
+    if (method.path !== path || draining()) return asItIs;
     const connection = asItIs.getPeer();
     const latestUs = arrivals.latestUs(connection);
     const now = nowUs();

@@ -7,7 +7,7 @@
 /** A turn that reads for less leaves nothing to speak of behind it. */
 const SHORT_TURN_US = 1000;
 
-/** Time in which there was nothing to read makes up for this many times as long of falling behind: a process that idles a sixteenth keeps up. */
+/** Time in which there was nothing to do makes up for this many times as long of falling behind: a process that idles a sixteenth keeps up. */
 const CATCHING_UP = 16;
 
 /** What is made up for within a third of a second. */
@@ -15,10 +15,11 @@ const BEHIND_US_MAX = 5_000_000;
 
 export class Arrivals {
   readonly #nowUs: () => number;
+  readonly #idleUs: () => number;
   #reading = false;
   #turnUs = 0;
-  /** When the last turn ended. */
-  #readUs = 0;
+  /** What had been idled when the last turn began. */
+  #idledUs = 0;
   /** When the turn before this one began; null where this one read at once what came. */
   #sinceUs: number | null = null;
   /** When this turn, and the one before, began with a connection. */
@@ -26,8 +27,10 @@ export class Arrivals {
   #marksBefore = new Map<string, number>();
   #behindUs = 0;
 
-  constructor(nowUs: () => number) {
+  /** @param idleUs for how long this process has waited for something to do, so far */
+  constructor(nowUs: () => number, idleUs: () => number) {
     this.#nowUs = nowUs;
+    this.#idleUs = idleUs;
   }
 
   /** The latest time at which what is read of this connection now can have arrived. */
@@ -56,21 +59,22 @@ export class Arrivals {
   #begin(): void {
     this.#reading = true;
     this.#turnUs = this.#nowUs();
-    if (this.#sinceUs === null)
-      this.#behindUs = Math.max(0, this.#behindUs - CATCHING_UP * (this.#turnUs - this.#readUs));
+    const idledUs = this.#idleUs();
+    this.#behindUs = Math.max(0, this.#behindUs - CATCHING_UP * (idledUs - this.#idledUs));
+    this.#idledUs = idledUs;
     // Runs when this turn has read what there was.
     setImmediate(() => this.#end());
   }
 
   #end(): void {
     this.#reading = false;
-    this.#readUs = this.#nowUs();
     const turnUs = this.#turnUs;
+    const readUs = this.#nowUs();
     this.#sinceUs = null;
     [this.#marks, this.#marksBefore] = [this.#marksBefore, this.#marks];
     this.#marks.clear();
-    if (this.#readUs - turnUs < SHORT_TURN_US) return;
-    this.#behindUs = Math.min(BEHIND_US_MAX, this.#behindUs + this.#readUs - turnUs);
+    if (readUs - turnUs < SHORT_TURN_US) return;
+    this.#behindUs = Math.min(BEHIND_US_MAX, this.#behindUs + readUs - turnUs);
     this.#sinceUs = turnUs;
     // The next turn does not wait for something to come, since it has this to do. If it reads nothing, nothing had come.
     setImmediate(() => {

@@ -60,7 +60,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
   const nowUs = () => inference.nowUs();
-  const arrivals = new Arrivals(nowUs);
+  const arrivals = new Arrivals(nowUs, () => performance.nodeTiming.idleTime * 1000);
   const gateway = new InferenceGateway({
     inference,
     catalog,
@@ -77,11 +77,12 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const streams = new InferenceStreams(transport, settings);
   const health = new Health();
 
+  const draining = () => gateway.draining;
   const { packageDefinition, inference: protocol } = loadProtocol();
   const { service } = protocol.GRPCInferenceService;
   const server = new Server({
     interceptors: [
-      admission(service.ModelInfer.path, { arrivals, errors: settings.errors, observer, nowUs }),
+      admission(service.ModelInfer.path, { arrivals, errors: settings.errors, observer, nowUs, draining }),
       eagerWrites(service.ModelStreamInfer.path),
     ],
     // Nobody asks for its figures here, and every call pays for them.
@@ -107,7 +108,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
       },
     },
     {
-      ...controlHandlers({ catalog, statistics, settings, logger, draining: () => gateway.draining }),
+      ...controlHandlers({ catalog, statistics, settings, logger, draining }),
       ...sharedMemoryHandlers(regions, settings.errors, logger),
       ModelInfer: unaryInference(transport),
       ModelStreamInfer: (call: StreamCall) => streams.accept(call),

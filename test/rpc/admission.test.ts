@@ -12,11 +12,21 @@ type Intercepted = Parameters<ReturnType<typeof admission>>[1];
 
 /** What becomes of calls that come while the clock says what it is told to say. */
 function door() {
-  const clock = { us: 1_000_000 };
-  const arrivals = new Arrivals(() => clock.us);
+  const clock = { us: 1_000_000, idleUs: 0 };
+  const arrivals = new Arrivals(
+    () => clock.us,
+    () => clock.idleUs,
+  );
+  const state = { draining: false };
   const refusals: string[] = [];
   const observer = { refused: (...what: unknown[]) => refusals.push(what.join(" ")), fellBack() {} };
-  const intercept = admission(PATH, { arrivals, errors: "native", observer, nowUs: () => clock.us });
+  const intercept = admission(PATH, {
+    arrivals,
+    errors: "native",
+    observer,
+    nowUs: () => clock.us,
+    draining: () => state.draining,
+  });
   /** "refused", or by how many milliseconds its deadline was moved. */
   const call = (withinMs: number, path = PATH, connection = "a"): string | number => {
     const deadline = Date.now() + withinMs;
@@ -32,7 +42,7 @@ function door() {
     if (code !== null) assert.equal(code, status.RESOURCE_EXHAUSTED);
     return code === null ? deadline - Number(outer.getDeadline()) : "refused";
   };
-  return { clock, call, refusals };
+  return { clock, state, call, refusals };
 }
 
 describe("admission", () => {
@@ -59,6 +69,15 @@ describe("admission", () => {
     assert.equal(call(1_000), "refused");
     assert.equal(call(2_000, PATH, "b"), 0, "of another connection, that was not read before");
     assert.deepEqual(refusals, Array(2).fill(" RESOURCE_EXHAUSTED overloaded"));
+  });
+
+  it("leaves what comes to a daemon that ends to the answer that it has for all", () => {
+    const { clock, state, call } = door();
+    assert.equal(call(1_000), 0);
+    clock.us += 2_000_000;
+    assert.equal(call(1_000), "refused");
+    state.draining = true;
+    assert.equal(call(1_000), 0);
   });
 
   it("goes by the earliest time at which it can have come", async () => {
@@ -99,6 +118,7 @@ describe("admission", () => {
     await nextTurn();
     await nextTurn();
     clock.us += 90_000;
+    clock.idleUs += 90_000;
     assert.equal(call(1_000), 0);
     clock.us += 251_000;
     assert.equal(call(1_000), 251);

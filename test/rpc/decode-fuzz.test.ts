@@ -34,7 +34,10 @@ function gateway() {
     codec: loadCodec(),
     budget,
     regions: new SharedMemoryRegions(),
-    arrivals: new Arrivals(() => inference.nowUs()),
+    arrivals: new Arrivals(
+      () => inference.nowUs(),
+      () => 0,
+    ),
     settings: DEFAULT_RPC_SETTINGS,
     logger,
     observer: null,

@@ -498,7 +498,10 @@ function gateway(nowMs: () => number, peer: Peer = LOCAL) {
     codec: loadCodec(),
     budget: new ByteBudget(DEFAULT_RPC_SETTINGS.inflightBytesMax),
     regions,
-    arrivals: new Arrivals(() => inference.nowUs()),
+    arrivals: new Arrivals(
+      () => inference.nowUs(),
+      () => 0,
+    ),
     settings: DEFAULT_RPC_SETTINGS,
     logger: { debug: quiet, info: quiet, warn: quiet, error: quiet },
     observer: null,
