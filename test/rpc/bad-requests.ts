@@ -22,9 +22,9 @@ const b = { name: "b", datatype: "INT64", shape: [1, 1] };
 const aBytes = floats(1, 2);
 const bBytes = Buffer.alloc(8);
 
-function words(...parts: (string | number)[]): ModelInferRequest {
+function words(...parts: (string | number | Buffer)[]): ModelInferRequest {
   const bytes = parts.map((part) => {
-    if (typeof part === "string") return Buffer.from(part);
+    if (typeof part !== "number") return Buffer.from(part as string);
     const length = Buffer.alloc(4);
     length.writeUInt32LE(part);
     return length;
@@ -250,6 +250,26 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
     "too many strings",
     words(1, "a", 1, "b", 1, "c"),
     "expected 2 string elements for input 'text' for model 'words', got 3",
+  ),
+  bad(
+    "a string that is no text",
+    words(1, "a", 2, Buffer.of(0xff, 0xfe)),
+    "string element 1 of input 'text' for model 'words' is not UTF-8, which strings of ONNX can't hold: send bytes as UINT8, or encode them",
+  ),
+  bad(
+    "a string with a NUL",
+    {
+      model_name: "words",
+      inputs: [
+        {
+          name: "text",
+          datatype: "BYTES",
+          shape: [1, 2],
+          contents: { bytes_contents: [Buffer.from("a\0b"), Buffer.from("c")] },
+        },
+      ],
+    },
+    "string element 0 of input 'text' for model 'words' holds a NUL, which strings of ONNX can't hold: send bytes as UINT8, or encode them",
   ),
   bad(
     "a string longer than its tensor",

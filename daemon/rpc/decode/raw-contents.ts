@@ -3,6 +3,7 @@ import type { OutsideBytes, StringElements, TensorData, TensorSpec } from "../..
 import { ELEMENT_BYTES } from "../../engine/tensors.ts";
 import { badBool, brokenString, wrongByteCount, wrongStringCount } from "./refusals.ts";
 import type { RequestMemory } from "./request-memory.ts";
+import { checkTexts } from "./texts.ts";
 
 /**
  * The data of one input from its raw bytes: row-major, little-endian, no padding. Throws `RpcError` where the bytes don't
@@ -20,7 +21,9 @@ export function rawTensorData(
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     checkStrings(spec.name, count, view, model);
     memory.takeStrings(spec.name, count);
-    return splitStrings(count, bytes, view);
+    const elements = splitStrings(count, bytes, view);
+    checkTexts(spec.name, elements, model);
+    return elements;
   }
   if (bytes.byteLength !== count * size) {
     throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), bytes.byteLength, model);

@@ -140,6 +140,12 @@ export function brokenString(input: string, index: number, says: number | null, 
   );
 }
 
+export function noText(input: string, index: number, what: string, model: string): RpcError {
+  return invalid(
+    `string element ${index} of input '${input}' for model '${model}' ${what}, which strings of ONNX can't hold: send bytes as UINT8, or encode them`,
+  );
+}
+
 export function badParameter(name: string, expected: string, got: string): RpcError {
   return invalid(`request parameter '${name}' must be ${expected}, got ${shown(got)}`);
 }

@@ -11,6 +11,7 @@ import {
   wrongStringCount,
 } from "./refusals.ts";
 import type { RequestMemory } from "./request-memory.ts";
+import { checkTexts } from "./texts.ts";
 import { countVarints, VarintReader } from "./varints.ts";
 
 const VARINT = 0;
@@ -75,7 +76,9 @@ export function typedTensorData(
   if (size === null) {
     if (got !== count) throw wrongStringCount(spec.name, count, got, model);
     memory.takeStrings(spec.name, count);
-    return strings(contents, count);
+    const elements = strings(contents, count);
+    checkTexts(spec.name, elements, model);
+    return elements;
   }
   if (got !== count) throw wrongByteCount(spec.name, BigInt(count) * BigInt(size), got * size, model);
   if (field.wireType !== VARINT) return fixedNumbers(field, contents, count * size, memory);
