@@ -198,6 +198,7 @@ async function compose(
   const shaped = new ShapedInference(engine, lifecycle);
   const rpc = createRpcServer({
     inference: answers === null ? shaped : new CachedInference(shaped, answers, metrics.tallies),
+    idleUs: () => clock.idleUs(),
     catalog: lifecycle,
     statistics: metrics.statistics,
     observer: metrics.tallies,

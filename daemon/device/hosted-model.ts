@@ -22,9 +22,9 @@ import {
   tensorStrings,
 } from "./runtime.ts";
 import { scrubPaths } from "./scrub.ts";
-import { syntheticData } from "./synthetic-inputs.ts";
+import { syntheticData, withoutWarmValues } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
-import { measureBucket, warmUp } from "./warm-up.ts";
+import { measureBucket, type TrialRun, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
 
@@ -156,7 +156,7 @@ export class HostedModel {
 
   /** Warms one batch size of a shape that was not warmed at load; resolves to its execution time. */
   async warm({ shape, bucket, budgetMs }: WarmRequest): Promise<number> {
-    return (await measureBucket(shape, bucket, budgetMs * 1000, (...batch) => this.#trialRun(...batch))).us;
+    return (await measureBucket(shape, bucket, budgetMs * 1000, this.#trialRuns())).us;
   }
 
   async release(): Promise<void> {
@@ -166,36 +166,49 @@ export class HostedModel {
   async #warmUp(
     progress: (activity: string) => void,
   ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
+    const run = this.#trialRuns();
     return await warmUp(this.#request, (shape, bucket) => {
       progress(`bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`);
-      return this.#trialRun(shape, bucket);
+      return run(shape, bucket);
     });
   }
 
-  /** Executes a batch of made-up inputs and resolves to its execution time. */
-  async #trialRun(shape: string, bucket: number): Promise<number> {
-    const feeds = this.#syntheticFeeds(shape, bucket);
-    const { results, executeUs } = await this.#trialTurn(() => this.#run(feeds, {}));
-    this.#learn(shape, bucket, results);
-    let bytes = this.#layouts.get(shape).inputsBytes;
-    for (const spec of this.#request.outputs) {
-      const tensor = results[spec.name]!;
-      if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
-      if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
-    }
-    this.#slotBytes = Math.max(this.#slotBytes, bytes);
-    return executeUs;
+  /**
+   * Executes batches of made-up inputs. Those of one kind in a row have the same ones: to make them up anew for each would take longer than
+   * a GPU does to execute them.
+   */
+  #trialRuns(): TrialRun {
+    let made: { readonly kind: string; readonly feeds: Tensors } | null = null;
+    return async (shape, bucket) => {
+      const kind = `${bucket}|${shape}`;
+      if (made?.kind !== kind) made = { kind, feeds: this.#syntheticFeeds(shape, bucket) };
+      const { feeds } = made;
+      const { results, executeUs } = await this.#trialTurn(() => this.#run(feeds, {}));
+      this.#learn(shape, bucket, results);
+      let bytes = this.#layouts.get(shape).inputsBytes;
+      for (const spec of this.#request.outputs) {
+        const tensor = results[spec.name]!;
+        if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
+        if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+      }
+      this.#slotBytes = Math.max(this.#slotBytes, bytes);
+      return executeUs;
+    };
   }
 
   async #tryPadding({ buckets, profiles }: KnownProfiles): Promise<PaddingTrial | null> {
     const { sequence } = this.#request;
     if (sequence === null) return null;
     const lengths = lengthsOfKeys(this.#request, Object.keys(profiles));
-    try {
-      return await tryPadding(this.#request, lengths, buckets[0]!, this.#trialBatch);
-    } catch (error) {
-      return { ok: false, reason: `a trial run failed: ${messageOf(error)}` };
+    let failure: unknown;
+    for (const model of [withoutWarmValues(this.#request), this.#request]) {
+      try {
+        return await tryPadding(model, lengths, buckets[0]!, this.#trialBatch);
+      } catch (error) {
+        failure = error;
+      }
     }
+    return { ok: false, reason: `a trial run failed: ${messageOf(failure)}` };
   }
 
   async #tryBatching({ buckets, profiles }: KnownProfiles): Promise<readonly string[]> {
@@ -288,14 +301,14 @@ export class HostedModel {
     return feeds;
   }
 
-  /** Made-up inputs; of those that are strings alone, where `others` are there already. */
+  /** Made-up inputs beside those that are there already. */
   #syntheticFeeds(shape: string, bucket: number, others: Tensors = {}): Tensors {
     const { inputs, batched, warmValues } = this.#request;
     const feeds: Tensors = { ...others };
     for (const [index, { name, datatype }] of inputs.entries()) {
       if (feeds[name] !== undefined) continue;
       const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
-      const data = syntheticData(datatype, product(dims), warmValues[name]);
+      const data = syntheticData(datatype, product(dims), warmValues[index]!);
       feeds[name] =
         datatype === "BYTES"
           ? stringTensor(data as Uint8Array[], dims)

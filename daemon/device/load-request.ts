@@ -14,6 +14,7 @@ export function loadRequest(
 ): LoadRequest {
   const { key, path, inputs, outputs, batched, batchedAsserted, maxBatchSize, settings } = version;
   const sequence = isAgain ? null : version.sequence;
+  const { warmValues: given } = settings;
   const tryBatching = batched && !batchedAsserted && !isAgain;
   return {
     model: key,
@@ -25,7 +26,7 @@ export function loadRequest(
     maxBatchSize,
     sequence,
     buckets: settings.buckets,
-    warmValues: settings.warmValues,
+    warmValues: inputs.map(({ name }) => (Object.hasOwn(given, name) ? given[name]! : null)),
     ...how,
   };
 }

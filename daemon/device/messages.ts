@@ -25,8 +25,8 @@ export interface LoadRequest {
   /** null: chosen by measuring. */
   readonly buckets: readonly number[] | null;
   readonly warmShapes: WarmShapes;
-  /** What trial runs fill an input with, by its name; others are made up. */
-  readonly warmValues: Readonly<Record<string, number | string>>;
+  /** What trial runs fill each input with; null: made-up values. */
+  readonly warmValues: readonly (number | string | null)[];
   /** Measured earlier on the same model, runtime, device and threads: only warm-up is needed. */
   readonly known: KnownProfiles | null;
   /** Time to spend on measuring, for each shape. */

@@ -1,4 +1,5 @@
 /** How far answers of trial runs are apart. */
+import { fromHalf } from "../engine/half.ts";
 import type { Tensor } from "../engine/tensors.ts";
 
 /** The largest difference between elements of two tensors of one shape, as a share of the largest value. */
@@ -34,12 +35,4 @@ function numbers({ datatype, data }: Tensor): ArrayLike<number> {
     default:
       return data;
   }
-}
-
-function fromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = (bits & 0x3ff) / 1024;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return exponent === 0 ? sign * fraction * 2 ** -14 : sign * (1 + fraction) * 2 ** (exponent - 15);
 }

@@ -71,7 +71,7 @@ function itemOfLength(model: TriedModel, length: number): Tensor[] {
   return model.inputs.map(({ name, datatype, shape: declared }, input): Tensor => {
     const axis = sequenceAxis(model, input);
     const shape = declared.map((size, at) => (at === axis ? length : at === 0 ? 1 : size));
-    const value = name === model.sequence!.mask ? 1 : model.warmValues[name];
+    const value = name === model.sequence!.mask ? 1 : model.warmValues[input]!;
     const data = syntheticData(datatype, product(shape), value, fillVaried, length + input);
     return { name, datatype, shape, data };
   });

@@ -23,6 +23,8 @@ export interface ProfileIdentity {
   readonly batched: boolean;
   /** Up to which the lengths of sequences were chosen by measuring; null where they were not. */
   readonly lengthMax: number | null;
+  /** What trial runs filled inputs with: executions may depend on it. */
+  readonly warmValues: Readonly<Record<string, number | string>>;
 }
 
 /** What a model version itself brings to the identity of its profiles. */
@@ -34,7 +36,8 @@ export function identityOf({
   sequence,
 }: ModelVersion): Omit<ProfileIdentity, "runtimeVersion" | "device" | "threads"> {
   const lengthMax = sequence === null || sequence.lengths !== null ? null : sequence.lengthMax;
-  return { modelHash: hash, maxBatchSize, buckets: settings.buckets, batched, lengthMax };
+  const { buckets, warmValues } = settings;
+  return { modelHash: hash, maxBatchSize, buckets, batched, lengthMax, warmValues };
 }
 
 const stored = z.object({
@@ -77,7 +80,8 @@ export class ProfileCache {
   }
 
   #file(identity: ProfileIdentity): string {
-    const { modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched, lengthMax } = identity;
+    const { modelHash, runtimeVersion, device, threads, maxBatchSize, buckets, batched, lengthMax, warmValues } =
+      identity;
     const key = JSON.stringify([
       FORMAT,
       modelHash,
@@ -88,6 +92,7 @@ export class ProfileCache {
       buckets,
       batched,
       ...(lengthMax === null ? [] : [lengthMax]),
+      ...(Object.keys(warmValues).length === 0 ? [] : [warmValues]),
     ]);
     return path.join(this.#folder, `${createHash("sha256").update(key).digest("hex").slice(0, 32)}.json`);
   }

@@ -1,6 +1,7 @@
 /** Made-up inputs for trial runs: values that nearly any model takes, or those that its settings name. */
 import { elementOf } from "../engine/sequence.ts";
 import { type Datatype, ELEMENT_BYTES, type TensorData } from "../engine/tensors.ts";
+import type { LoadRequest } from "./messages.ts";
 
 const SEED = 0x9e3779b9;
 /** Also a valid number, for models that parse. */
@@ -12,20 +13,25 @@ export type Fill = (datatype: Exclude<Datatype, "BYTES">, bytes: Uint8Array, see
 /**
  * `count` elements of an input.
  *
- * @param value what they all are; undefined: made up
+ * @param value what they all are; null: made up
  */
 export function syntheticData(
   datatype: Datatype,
   count: number,
-  value: number | string | undefined,
+  value: number | string | null,
   fill: Fill = fillSynthetic,
   seed?: number,
 ): TensorData {
   if (datatype === "BYTES") return new Array<Uint8Array>(count).fill(Buffer.from(String(value ?? TEXT)));
   const bytes = new Uint8Array(count * ELEMENT_BYTES[datatype]!);
-  if (value === undefined) fill(datatype, bytes, seed);
+  if (value === null) fill(datatype, bytes, seed);
   else fillWith(bytes, elementOf(datatype, Number(value))!);
   return bytes;
+}
+
+/** The same model with all values made up: to see whether rows or padding matter, for which values that are all alike are of no use. */
+export function withoutWarmValues<T extends Pick<LoadRequest, "warmValues">>(model: T): T {
+  return { ...model, warmValues: model.warmValues.map(() => null) };
 }
 
 function fillWith(bytes: Uint8Array, element: Uint8Array): void {

@@ -2,6 +2,7 @@
  * Sequence lengths: a dimension that varies from request to request and can be padded. Requests are padded to the next of a
  * few lengths that were warmed, so that different lengths share a batch, and their outputs are cut back to their own.
  */
+import { toHalf } from "./half.ts";
 import { type ShapedModel, shapeKey, shapesOfKey, varyingDimensions } from "./shape-key.ts";
 import { type Datatype, ELEMENT_BYTES } from "./tensors.ts";
 
@@ -92,14 +93,15 @@ export function elementOf(datatype: Datatype, value: number): Uint8Array | null 
   switch (datatype) {
     case "FP32":
       view.setFloat32(0, value, true);
-      return bytes;
+      return Number.isFinite(Math.fround(value)) ? bytes : null;
     case "FP64":
       view.setFloat64(0, value, true);
       return bytes;
-    case "FP16":
-      // Zero and one: what padding and masks hold.
-      if (value === 1) view.setUint16(0, 0x3c00, true);
-      return value === 0 || value === 1 ? bytes : null;
+    case "FP16": {
+      const bits = toHalf(value);
+      view.setUint16(0, bits ?? 0, true);
+      return bits === null ? null : bytes;
+    }
     case "BOOL":
       view.setUint8(0, value);
       return value === 0 || value === 1 ? bytes : null;

@@ -66,7 +66,8 @@ export class ServedModel {
   /** The same sessions under other settings; see `needsSameSessions`. */
   withSettings(asked: ModelVersion): ServedModel {
     const { buckets } = this.version.settings;
-    const version = { ...this.version, settings: { ...asked.settings, buckets } };
+    const unbatchedReason = asked.unbatchedReason ?? this.version.unbatchedReason;
+    const version = { ...this.version, unbatchedReason, settings: { ...asked.settings, buckets } };
     const served = new ServedModel(asked, version, this.lanes);
     served.replicaThreads = this.replicaThreads;
     served.replicaSummary = this.replicaSummary;
@@ -110,7 +111,7 @@ export function needsSameSessions(a: ModelVersion, b: ModelVersion): boolean {
   return a === b || isDeepStrictEqual(sessionPart(a), sessionPart(b));
 }
 
-function sessionPart({ settings, ...version }: ModelVersion): object {
+function sessionPart({ settings, unbatchedReason: _, ...version }: ModelVersion): object {
   const { device, buckets, replicas, threads, warmShapes, warmValues } = settings;
   return { ...version, device, buckets, replicas, threads, warmShapes, warmValues };
 }

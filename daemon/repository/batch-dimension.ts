@@ -1,5 +1,6 @@
 /** Whether a model's first dimension is its batch's, and what its tensors then look like. */
 import type { Datatype, TensorSpec } from "../engine/tensors.ts";
+import { dimensionName } from "./dimension-names.ts";
 
 /** One input or output as the ONNX file declares it. */
 export interface DeclaredTensor {
@@ -26,17 +27,6 @@ export interface BatchedInterface {
   readonly warning: string | null;
 }
 
-/**
- * Names that exporters make up for a dimension, another one in each place: those of tf2onnx, of Paddle2ONNX, and of PyTorch for axes
- * that were given no name and for what it infers. They say as little as none.
- */
-const MADE_UP_NAME = /^unk__\d+$|^(?:p2o\.)?DynamicDimension\.\d+$|_dynamic_axes_\d+$|_dim_\d+$/;
-
-/** A first dimension's name where it says something; else null. */
-function nameOf(first: number | string | null | undefined): string | null {
-  return typeof first === "string" && !MADE_UP_NAME.test(first) ? first : null;
-}
-
 /** Why the first dimension of these tensors can't be a batch dimension that varies; null when it can. */
 function notBatched(
   tensors: readonly DeclaredTensor[],
@@ -48,7 +38,7 @@ function notBatched(
     const first = dims[0];
     if (first === undefined) return `${kind} '${name}' has no dimensions`;
     if (typeof first === "number") return `the first dimension of ${kind} '${name}' is always ${first}`;
-    const named = nameOf(first);
+    const named = dimensionName(first);
     if (symbol !== null && named !== null && named !== symbol) {
       return `the first dimension of ${kind} '${name}' is '${named}', not '${symbol}'`;
     }
@@ -58,7 +48,7 @@ function notBatched(
 
 /** The inputs' name of the first dimension; null where it has none. */
 function batchSymbol(inputs: readonly DeclaredTensor[]): string | null {
-  return inputs.map((input) => nameOf(input.dims?.[0])).find((name) => name !== null) ?? null;
+  return inputs.map((input) => dimensionName(input.dims?.[0])).find((name) => name !== null) ?? null;
 }
 
 /** An output of unknown rank is told as one varying dimension; what it really has shows in the answers. */
@@ -96,7 +86,7 @@ export function decideBatching(
   const isNot = (unbatchedReason: string, warning: string | null = null): BatchedInterface => {
     return { ...specs(false), batched: false, fixedBatch: null, unbatchedReason, warning };
   };
-  if (asserted === false) return isNot("its configuration says `batched: false`");
+  if (asserted === false) return isNot("its configuration says that it has no batch dimension");
   const { inputs, outputs } = declared;
   if (inputs.length === 0) {
     return asserted === true ? { problem: "batched: true, but the model has no inputs" } : isNot("it has no inputs");

@@ -3,6 +3,7 @@ import { elementOf, type SequencePadding } from "../engine/sequence.ts";
 import { varyingDimensions } from "../engine/shape-key.ts";
 import type { TensorSpec } from "../engine/tensors.ts";
 import type { BatchedInterface, DeclaredInterface } from "./batch-dimension.ts";
+import { dimensionName } from "./dimension-names.ts";
 import type { WrittenModelConfig } from "./written-config.ts";
 
 /** The largest length to warm where the configuration names none. */
@@ -69,8 +70,8 @@ function obstacleTo(interfaces: BatchedInterface, declared: DeclaredInterface): 
     if (datatype === "BYTES") return `input '${name}' holds strings, which can't be padded`;
     const axes = varyingDimensions({ name, datatype, shape }, true);
     if (axes.length > 1) return `input '${name}' has several dimensions that vary: [${shape.slice(1)}]`;
-    const symbol = declared.inputs.find((input) => input.name === name)?.dims?.[axes[0]!];
-    if (typeof symbol === "string") symbols.add(symbol);
+    const symbol = dimensionName(declared.inputs.find((input) => input.name === name)?.dims?.[axes[0]!]);
+    if (symbol !== null) symbols.add(symbol);
   }
   if (symbols.size < 2) return null;
   const names = [...symbols].map((symbol) => `'${symbol}'`).join(" and ");

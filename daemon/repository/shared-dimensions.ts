@@ -1,10 +1,8 @@
 /** Dimensions that several inputs declare to have one size, by naming them alike in the ONNX file. */
 import { type ShapedModel, varyingDimensions } from "../engine/shape-key.ts";
 import type { DeclaredTensor } from "./batch-dimension.ts";
+import { dimensionName } from "./dimension-names.ts";
 import type { SharedDimension } from "./model.ts";
-
-/** What exporters write for a size of which they know nothing. */
-const NO_NAME = /^(?:none|unknown|\?|-1)$/i;
 
 /**
  * The names that stand in several inputs. The runtime relies on their sizes being equal, and fails where they aren't. The
@@ -17,8 +15,8 @@ export function sharedDimensions(model: ShapedModel, declared: readonly Declared
   for (const [input, spec] of model.inputs.entries()) {
     const dims = declared[input]!.dims ?? [];
     for (const axis of varyingDimensions(spec, model.batched)) {
-      const name = dims[axis];
-      if (typeof name !== "string" || NO_NAME.test(name) || dims.indexOf(name) !== dims.lastIndexOf(name)) continue;
+      const name = dimensionName(dims[axis]);
+      if (name === null || dims.indexOf(name) !== dims.lastIndexOf(name)) continue;
       places.set(name, [...(places.get(name) ?? []), { input, axis }]);
     }
   }

@@ -27,7 +27,7 @@ export class Arrivals {
   #marksBefore = new Map<string, number>();
   #behindUs = 0;
 
-  /** @param idleUs for how long this process has waited for something to do, so far */
+  /** @param idleUs for how long this process has had nothing to do, so far */
   constructor(nowUs: () => number, idleUs: () => number) {
     this.#nowUs = nowUs;
     this.#idleUs = idleUs;

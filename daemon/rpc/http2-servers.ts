@@ -13,8 +13,8 @@ const WINDOW_BYTES = 256 * 1024;
 
 /**
  * Calls that a connection's callers may give up at once, and each second: more than a daemon can take. Where deadlines pass, clients reset
- * their calls; Node allows 1,000, then 33 a second, and ends the connection and all its other calls with INTERNAL (grpc/grpc-node#2872).
- * Node 20 has no option for it.
+ * their calls; Node allows 1,000, then 33 a second, against floods of resets (CVE-2023-44487), and ends the connection and all its other
+ * calls with INTERNAL (grpc/grpc-node#2872). Whoever may call can flood a daemon with calls as well. Node has no option for it before 22.10.
  */
 const RESETS_MAX = 100_000;
 

@@ -24,6 +24,8 @@ import { UnreadAnswers } from "./unread-answers.ts";
 
 export interface RpcServerParts {
   readonly inference: Inference;
+  /** For how long the process has had nothing to do so far, microseconds. */
+  idleUs(): number;
   readonly catalog: ModelCatalog;
   readonly statistics: StatisticsSource;
   /** What is left out has its default. */
@@ -60,7 +62,7 @@ export function createRpcServer(parts: RpcServerParts): RpcServer {
   const sweep = setInterval(() => regions.dropUnused(), SWEEP_MS).unref();
   const observer = parts.observer ?? null;
   const nowUs = () => inference.nowUs();
-  const arrivals = new Arrivals(nowUs, () => performance.nodeTiming.idleTime * 1000);
+  const arrivals = new Arrivals(nowUs, () => parts.idleUs());
   const gateway = new InferenceGateway({
     inference,
     catalog,

@@ -19,7 +19,7 @@ import {
 } from "../../models/onnx/tiny.ts";
 import { stopProcess } from "../support/stop-process.ts";
 import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
-import { onlyIndexZero, onlyOfLength } from "./odd-models.ts";
+import { lessMeansOfColumns, onlyIndexZero, onlyOfLength } from "./odd-models.ts";
 
 const ON_GPU = TEST_PROVIDER.name !== "cpu";
 const SHARES_MEMORY = process.platform === "linux";
@@ -280,6 +280,8 @@ describe("life of a lane", () => {
     await withLane({}, async (rig) => {
       const shares = await rig.version(sharesOfColumns(), { name: "shares" });
       assert.deepEqual((await rig.lane.load(shares)).mixedOutputs, ["y"]);
+      const named = await rig.version(lessMeansOfColumns(), { name: "named", settings: { warmValues: { x: 5 } } });
+      assert.deepEqual((await rig.lane.load(named)).mixedOutputs, ["y"], "in spite of values that make all rows alike");
       const all = await rig.version(eachAgainstAll(), { name: "all" });
       assert.deepEqual((await rig.lane.load(all)).mixedOutputs, ["scores"]);
       const plain = await rig.version(addOne(), { name: "plain" });

@@ -21,6 +21,16 @@ export function repeatsByData({ lies = false, width = 4 }: { lies?: boolean; wid
   return writeModel(graph);
 }
 
+/** `x` → `y` = x less its columns' means, both FP32 [batch, 4]: what rows do to each other does not show where they are alike. */
+export function lessMeansOfColumns(): Uint8Array {
+  const graph = new Graph("less_means_of_columns");
+  graph.input("x", "FP32", ["batch", 4]);
+  graph.output("y", "FP32", ["batch", 4]);
+  const means = graph.node("ReduceMean", ["x"], { axes: [0], keepdims: 1 });
+  graph.node("Sub", ["x", means], {}, "y");
+  return writeModel(graph);
+}
+
 /** `index` INT64 [batch, 1] → `value` from a table of one entry: every run with ones as input fails. */
 export function onlyIndexZero(): Uint8Array {
   const graph = new Graph("only_index_zero");

@@ -14,6 +14,7 @@ const IDENTITY: ProfileIdentity = {
   buckets: null,
   batched: true,
   lengthMax: null,
+  warmValues: {},
 };
 const PROFILES = { buckets: [1, 4], profiles: { "": [1, 4].map((bucket) => ({ bucket, us: 100 * bucket })) } };
 
@@ -23,6 +24,7 @@ test("what was written is read again, from a folder that is made for it", async 
   await Promise.all([cache.write(IDENTITY, PROFILES), cache.write({ ...IDENTITY, threads: 2 }, PROFILES)]);
   assert.deepEqual(await cache.read(IDENTITY), PROFILES);
   assert.equal(await cache.read({ ...IDENTITY, threads: 3 }), null);
+  assert.equal(await cache.read({ ...IDENTITY, warmValues: { steps: 50 } }), null);
 });
 
 test("where no folder can be made, writing rejects and does not wait for ever", {

@@ -57,7 +57,9 @@ describe("an element of padding", () => {
     ["INT64", 0.5, null],
     ["BOOL", 2, null],
     ["FP16", 1, [0, 0x3c]],
-    ["FP16", 3, null],
+    ["FP16", 3, [0, 0x42]],
+    ["FP16", 70_000, null],
+    ["FP32", 1e39, null],
     ["FP32", 1, [0, 0, 0x80, 0x3f]],
     ["BYTES", 0, null],
   ];

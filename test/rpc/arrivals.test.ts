@@ -84,7 +84,7 @@ describe("when what is read now arrived", () => {
     assert.equal(arrivals.behindUs(), 4_000, "a pause of 1 ms makes up for 16 ms");
   });
 
-  it("goes on falling behind where the process is busy with something else than reading", async () => {
+  it("does not catch up while the process is busy with something else than reading", async () => {
     const { clock, arrivals, turn } = clocked();
     await turn(20_000);
     await nextTurn();

@@ -42,6 +42,7 @@ async function withModels(us: { readonly heavy: number; readonly vector: number 
   }
   const server = createRpcServer({
     inference: engine,
+    idleUs: () => performance.nodeTiming.idleTime * 1000,
     catalog: new FakeCatalog(),
     statistics: metrics.statistics,
     settings: { port: 0 },

@@ -44,6 +44,7 @@ export async function startServer(settings: Partial<RpcSettings> = {}, options: 
   };
   const server = createRpcServer({
     inference,
+    idleUs: () => performance.nodeTiming.idleTime * 1000,
     catalog,
     statistics: { statistics: (key) => statistics.get(key) ?? null },
     settings: { port: 0, serverVersion: "1.2.3", ...settings },
