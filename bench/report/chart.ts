@@ -4,6 +4,7 @@ import { escapeHtml, seriesColor } from "./html.ts";
 
 /** Pixels; `right` leaves room for the names of the lines. */
 export const CHART = { width: 900, left: 60, right: 120, height: 260 } as const;
+const TEXT_HEIGHT = 15;
 const { width: WIDTH, left: LEFT, right: RIGHT, height: HEIGHT } = CHART;
 
 /** Share on time by requests offered a second: `[offered, share]` of each series. */
@@ -16,17 +17,36 @@ export function attainmentChart(
   const y = (share: number): number => Math.round(8 + (1 - share) * (HEIGHT - 8));
   const grid = [0, 0.25, 0.5, 0.75, 1].map((share) => rule(y(share), percent(share)));
   const target = `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(0.99)}" y2="${y(0.99)}" stroke="#d92d20"><title>99 %</title></line>`;
-  const labels = [0, 0.25, 0.5, 0.75, 1].map((part) => below(x(part * most), figure(part * most)));
-  const lines = series
+  const labels = ticks(most).map((perS) => below(x(perS), figure(perS)));
+  const drawn = series
     .filter(([, points]) => points.length > 0)
-    .map(([name, points], i) => {
-      const sorted = [...points].sort((a, b) => a[0] - b[0]);
-      const at = sorted.map(([offered, share]) => `${x(offered)},${y(share)}`);
-      const dots = sorted.map(([offered, share]) => dot(x(offered), y(share), i, `${name}: ${percent(share)} on time`));
-      const [offered, share] = sorted.at(-1)!;
-      return `${line(at, i)}${dots.join("")}<text x="${x(offered) + 10}" y="${y(share) + 4}">${escapeHtml(name)}</text>`;
-    });
+    .map(([name, points]) => ({ name, points: [...points].sort((a, b) => a[0] - b[0]) }));
+  const nameYs = apart(drawn.map(({ points }) => y(points.at(-1)![1])));
+  const lines = drawn.map(({ name, points }, i) => {
+    const at = points.map(([offered, share]) => `${x(offered)},${y(share)}`);
+    const dots = points.map(([offered, share]) => dot(x(offered), y(share), i, `${name}: ${percent(share)} on time`));
+    const end = `<text x="${x(points.at(-1)![0]) + 10}" y="${nameYs[i]! + 4}">${escapeHtml(name)}</text>`;
+    return `${line(at, i)}${dots.join("")}${end}`;
+  });
   return chart("On time by offered load", [...grid, target, ...labels, ...lines], "requests/s offered");
+}
+
+/** Round numbers from 0 up to `most`, four to eight of them. */
+function ticks(most: number): number[] {
+  const magnitude = 10 ** Math.floor(Math.log10(most / 4));
+  const step = magnitude * [5, 2, 1].find((times) => times * magnitude <= most / 4)!;
+  return Array.from({ length: Math.floor(most / step) + 1 }, (_, index) => index * step);
+}
+
+/** Heights of texts moved down where they would cover each other. */
+function apart(heights: readonly number[]): number[] {
+  const moved = [...heights];
+  let free = Number.NEGATIVE_INFINITY;
+  for (const index of [...heights.keys()].sort((a, b) => heights[a]! - heights[b]!)) {
+    moved[index] = Math.max(heights[index]!, free);
+    free = moved[index]! + TEXT_HEIGHT;
+  }
+  return moved;
 }
 
 export function chart(label: string, parts: readonly string[], axis: string): string {
