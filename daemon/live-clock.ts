@@ -30,21 +30,18 @@ export class LiveClock implements Clock {
   }
 
   #arm(atUs: number, fn: () => void, generation: number): void {
+    const armedUs = this.nowUs();
+    const leftUs = atUs - armedUs;
     const again = () => {
       if (generation !== this.#generation) return;
-      if (this.nowUs() >= atUs) fn();
+      const nowUs = this.nowUs();
+      if (leftUs < 1000 && nowUs - armedUs <= EMPTY_TURN_US_MAX) this.#turnedUs += nowUs - armedUs;
+      if (nowUs >= atUs) fn();
       else this.#arm(atUs, fn, generation);
     };
-    const armedUs = this.nowUs();
-    const turned = () => {
-      const turnUs = this.nowUs() - armedUs;
-      if (turnUs <= EMPTY_TURN_US_MAX) this.#turnedUs += turnUs;
-      again();
-    };
-    const leftUs = atUs - armedUs;
     // Node's timers count whole milliseconds and run late rather than early; the last part of one is spent turning the
     // event loop, so that a wake-up is late by microseconds and not by a millisecond.
-    if (leftUs < 1000) this.#immediate = setImmediate(turned);
+    if (leftUs < 1000) this.#immediate = setImmediate(again);
     else this.#timer = setTimeout(again, Math.min(TIMER_MS_MAX, Math.floor(leftUs / 1000)));
   }
 }

@@ -6,12 +6,9 @@ import { splitOutputs } from "../engine/split.ts";
 import type { Tensor } from "../engine/tensors.ts";
 import { gatherRows } from "./gather.ts";
 import { batchLayout, product } from "./layout.ts";
-import type { LoadRequest } from "./messages.ts";
 import { largestDifference } from "./output-difference.ts";
-import type { TrialBatch } from "./padding-trial.ts";
-import { type Fill, fillSynthetic, fillVaried, syntheticData, withoutWarmValues } from "./synthetic-inputs.ts";
-
-type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence" | "warmValues">;
+import type { TrialBatch, TriedModel } from "./padding-trial.ts";
+import { type Fill, fillSynthetic, fillVaried, madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 
 /**
  * Largest difference, as a share of the output's largest value. Models that are quantized as they run differ by a percent or two with what is
@@ -36,30 +33,36 @@ export async function mixedOutputs(
   if (pair === undefined || single === undefined) return [];
   // What is alike in all rows, as named values and ones for whole numbers are, hides what they do to each other; but is known to be valid.
   const attempts: readonly (readonly [TriedModel, Fill])[] = [
-    [withoutWarmValues(model), fillVaried],
-    [model, fillVaried],
+    ...madeUpFirst(model).map((tried) => [tried, fillVaried] as const),
     [model, fillSynthetic],
   ];
   for (const [tried, fill] of attempts) {
-    const batch = (bucket: number, items: readonly number[]) =>
-      runItems({ model: tried, shape, bucket, items, fill, run });
+    const batch: Batch = (bucket, items) => runItems({ model: tried, shape, bucket, items, fill, run });
     try {
-      const together = await batch(pair, [0, 1]);
-      const apart = together.map(() => false);
-      for (const item of [0, 1]) {
-        const alone = await batch(single, [item]);
-        const differing = together.map((_, at) => differ(row(alone, at, single, 0), row(together, at, pair, item)));
-        if (!differing.includes(true)) continue;
-        // Answers that are random differ from themselves.
-        const again = await batch(single, [item]);
-        for (const [at, differs] of differing.entries()) {
-          if (differs && !differ(row(again, at, single, 0), row(alone, at, single, 0))) apart[at] = true;
-        }
-      }
-      return together.filter((_, at) => apart[at]).map(({ name }) => name);
+      return await mixedBetween(single, pair, batch);
     } catch {}
   }
   return [];
+}
+
+/** Executes a batch of this size that holds these items first; resolves to its outputs. */
+type Batch = (bucket: number, items: readonly number[]) => Promise<Tensor[]>;
+
+/** Names of the outputs in which two items are answered otherwise in a batch of size `pair` than each alone in one of size `single`. */
+async function mixedBetween(single: number, pair: number, batch: Batch): Promise<string[]> {
+  const together = await batch(pair, [0, 1]);
+  const mixed = new Set<number>();
+  for (const item of [0, 1]) {
+    const alone = await batch(single, [item]);
+    const suspects = [...together.keys()].filter((at) =>
+      differ(row(alone, at, single, 0), row(together, at, pair, item)),
+    );
+    if (suspects.length === 0) continue;
+    // Answers that are random differ from themselves.
+    const again = await batch(single, [item]);
+    for (const at of suspects) if (!differ(row(again, at, single, 0), row(alone, at, single, 0))) mixed.add(at);
+  }
+  return together.filter((_, at) => mixed.has(at)).map(({ name }) => name);
 }
 
 interface TrialItems {

@@ -22,7 +22,7 @@ import {
   tensorStrings,
 } from "./runtime.ts";
 import { scrubPaths } from "./scrub.ts";
-import { syntheticData, withoutWarmValues } from "./synthetic-inputs.ts";
+import { madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
 import { measureBucket, type TrialRun, warmUp } from "./warm-up.ts";
 
@@ -201,7 +201,7 @@ export class HostedModel {
     if (sequence === null) return null;
     const lengths = lengthsOfKeys(this.#request, Object.keys(profiles));
     let failure: unknown;
-    for (const model of [withoutWarmValues(this.#request), this.#request]) {
+    for (const model of madeUpFirst(this.#request)) {
       try {
         return await tryPadding(model, lengths, buckets[0]!, this.#trialBatch);
       } catch (error) {

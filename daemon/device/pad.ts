@@ -29,7 +29,8 @@ export function spread(
   }
 }
 
-function fillElements(target: Uint8Array, begin: number, end: number, element: Uint8Array): void {
+/** Writes an element again and again, from `begin` to `end` (bytes). */
+export function fillElements(target: Uint8Array, begin: number, end: number, element: Uint8Array): void {
   if (element.every((byte) => byte === element[0])) {
     target.fill(element[0]!, begin, end);
     return;

@@ -14,7 +14,8 @@ import { fillVaried, syntheticData } from "./synthetic-inputs.ts";
 /** Executes a batch of this shape key and returns its outputs; `gather` writes the inputs into the memory it is given. */
 export type TrialBatch = (shape: string, bucket: number, gather: (slot: Uint8Array) => void) => Promise<Tensor[]>;
 
-type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence" | "warmValues">;
+/** What trial runs need to know of a model. */
+export type TriedModel = Pick<LoadRequest, "inputs" | "batched" | "maxBatchSize" | "sequence" | "warmValues">;
 
 /**
  * Largest difference, as a share of the output's largest value. Kernels differ with the shape in the order of their sums; on

@@ -2,6 +2,7 @@
 import { elementOf } from "../engine/sequence.ts";
 import { type Datatype, ELEMENT_BYTES, type TensorData } from "../engine/tensors.ts";
 import type { LoadRequest } from "./messages.ts";
+import { fillElements } from "./pad.ts";
 
 const SEED = 0x9e3779b9;
 /** Also a valid number, for models that parse. */
@@ -25,17 +26,17 @@ export function syntheticData(
   if (datatype === "BYTES") return new Array<Uint8Array>(count).fill(Buffer.from(String(value ?? TEXT)));
   const bytes = new Uint8Array(count * ELEMENT_BYTES[datatype]!);
   if (value === null) fill(datatype, bytes, seed);
-  else fillWith(bytes, elementOf(datatype, Number(value))!);
+  else fillElements(bytes, 0, bytes.length, elementOf(datatype, Number(value))!);
   return bytes;
 }
 
-/** The same model with all values made up: to see whether rows or padding matter, for which values that are all alike are of no use. */
-export function withoutWarmValues<T extends Pick<LoadRequest, "warmValues">>(model: T): T {
-  return { ...model, warmValues: model.warmValues.map(() => null) };
-}
-
-function fillWith(bytes: Uint8Array, element: Uint8Array): void {
-  for (let at = 0; at < bytes.length; at += element.length) bytes.set(element, at);
+/**
+ * The model with all values made up, and as its settings name them where they do: to be tried in this order to see whether rows or padding
+ * matter, which values that are all alike hide.
+ */
+export function madeUpFirst<T extends Pick<LoadRequest, "warmValues">>(model: T): readonly T[] {
+  if (model.warmValues.every((value) => value === null)) return [model];
+  return [{ ...model, warmValues: model.warmValues.map(() => null) }, model];
 }
 
 /**

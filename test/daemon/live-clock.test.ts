@@ -30,3 +30,23 @@ test("a wake-up further away than timers reach is waited for in pieces", (t) => 
   assert.equal(woken, 1);
   assert.equal(asked.length, 2);
 });
+
+test("turning the event loop until a wake-up counts as idle, unless something was done meanwhile", (t) => {
+  const turns: (() => void)[] = [];
+  t.mock.method(globalThis, "setImmediate", (fn: () => void) => {
+    turns.push(fn);
+    return {} as NodeJS.Immediate;
+  });
+  t.mock.method(globalThis, "clearImmediate", () => {});
+  const clock = new LiveClock();
+  let nowUs = 1_000_000;
+  t.mock.method(clock, "nowUs", () => nowUs);
+  const beforeUs = clock.idleUs();
+  let woken = 0;
+  clock.wakeAt(nowUs + 900, () => woken++);
+  for (const turnUs of [10, 700, 20, 200]) {
+    nowUs += turnUs;
+    turns.pop()!();
+  }
+  assert.deepEqual([clock.idleUs() - beforeUs, woken, turns.length], [30, 1, 0]);
+});
