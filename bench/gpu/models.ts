@@ -1,8 +1,8 @@
 /** The models that the GPU benchmark serves: the samples, some of them twice, with batches as large as the device deserves. */
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { writeModel } from "../../models/onnx/write-model.ts";
-import { ENCODER } from "../../models/seeded/encoder.ts";
+import { makeModel } from "../../models/make-model.ts";
+import { buildEncoder, ENCODER, ENCODER_BASE, ENCODER_SMALL, type EncoderSize } from "../../models/seeded/encoder.ts";
 import { SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 
 /** One model as it is served and called. */
@@ -22,6 +22,8 @@ export interface BenchModel {
 }
 
 interface Sizes {
+  /** Of both encoders. */
+  readonly size: EncoderSize;
   readonly digits: number;
   readonly ranker: number;
   readonly encoder: number;
@@ -31,17 +33,22 @@ interface Sizes {
   readonly items: { readonly digits: number; readonly ranker: number; readonly encoder: number; readonly long: number };
 }
 
-/** A GPU is not busy with what keeps a processor's core busy: larger batches, longer texts, more items a request. */
+/**
+ * A GPU is not busy with what keeps a processor's core busy: a larger encoder and longer texts, so that the device is the bottleneck and not the
+ * wire, larger batches, and more items a request. The encoders' batches still leave room for deadlines of 20 ms beside them.
+ */
 const ON_GPU: Sizes = {
+  size: ENCODER_BASE,
   digits: 512,
   ranker: 512,
-  encoder: 128,
-  long: 64,
+  encoder: 64,
+  long: 16,
   resnet18: 32,
   tokens: [128, 512],
-  items: { digits: 64, ranker: 32, encoder: 16, long: 8 },
+  items: { digits: 64, ranker: 32, encoder: 16, long: 4 },
 };
 const ON_CPU: Sizes = {
+  size: ENCODER_SMALL,
   digits: 64,
   ranker: 64,
   encoder: 8,
@@ -54,9 +61,13 @@ const ON_CPU: Sizes = {
 const FLOAT_BYTES = 4;
 const TOKEN_BYTES = 16;
 
+function sizesOn(gpu: boolean): Sizes {
+  return gpu ? ON_GPU : ON_CPU;
+}
+
 /** The first three are the smaller set. */
 export function benchModels(onGpu: boolean): readonly BenchModel[] {
-  const sizes = onGpu ? ON_GPU : ON_CPU;
+  const sizes = sizesOn(onGpu);
   const { items } = sizes;
   const [short, long] = sizes.tokens;
   const text = (name: string, maxBatch: number, count: number, tokens: number, sloFactor: number): BenchModel => {
@@ -85,27 +96,33 @@ export function benchModels(onGpu: boolean): readonly BenchModel[] {
 }
 
 /** Writes the repository anew; the samples have to be there. */
-export function writeBenchRepository(folder: string, models: readonly BenchModel[]): void {
+export async function writeBenchRepository(
+  folder: string,
+  models: readonly BenchModel[],
+  onGpu: boolean,
+): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
+  const encoder = {
+    ...ENCODER,
+    // Half a megabyte an answer would make the wire the bottleneck.
+    build: () => buildEncoder(sizesOn(onGpu).size, { pooledOnly: true }),
+    externalWeights: true,
+  };
+  const firstEncoder = models.find(({ sample }) => sample === "encoder")?.name ?? "";
   for (const { name, sample, maxBatch, shapes } of models) {
-    const target = path.join(folder, name);
-    mkdirSync(target, { recursive: true });
-    if (sample === "encoder") writePooledEncoder(path.join(target, "1"));
-    else cpSync(path.join(SAMPLE_REPOSITORY, sample, "1"), path.join(target, "1"), { recursive: true });
+    const version = path.join(folder, name, "1");
+    mkdirSync(version, { recursive: true });
+    if (name === firstEncoder) await makeModel(encoder, version);
+    else {
+      const like = sample === "encoder" ? path.join(folder, firstEncoder) : path.join(SAMPLE_REPOSITORY, sample);
+      cpSync(path.join(like, "1"), version, { recursive: true });
+    }
     // Every execution is to be the device's: it is what is measured.
     const config = {
       max_batch_size: maxBatch,
       replicas: 0,
       ...(shapes === undefined ? {} : { warm_shapes: [shapes] }),
     };
-    writeFileSync(path.join(target, "config.yaml"), `${JSON.stringify(config)}\n`);
+    writeFileSync(path.join(folder, name, "config.yaml"), `${JSON.stringify(config)}\n`);
   }
-}
-
-/** The encoder without the states of its single tokens, which would make the wire the bottleneck: half a megabyte an answer. */
-function writePooledEncoder(folder: string): void {
-  const { name, nodes, constants, inputs, outputs } = ENCODER.build!();
-  const pooled = outputs.filter((output) => output.name === "pooled");
-  mkdirSync(folder);
-  writeFileSync(path.join(folder, "model.onnx"), writeModel({ name, nodes, constants, inputs, outputs: pooled }));
 }

@@ -57,10 +57,12 @@ export async function runGpuBench(
   const { say } = options;
   await makeSampleModels(say);
   const { provider } = await chooseDevice(options.device, { allowSoftwareGpu: options.allowSoftwareGpu });
-  const models = benchModels(provider.name !== "cpu");
+  // A software adapter is a CPU.
+  const onGpu = provider.name !== "cpu" && !options.allowSoftwareGpu;
+  const models = benchModels(onGpu);
   const folder = mkdtempSync(path.join(tmpdir(), "slackline-gpu-"));
   try {
-    writeBenchRepository(path.join(folder, "models"), models);
+    await writeBenchRepository(path.join(folder, "models"), models, onGpu);
     return await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -84,7 +86,7 @@ class GpuBench {
     this.#options = options;
     this.#models = models;
     this.#folder = folder;
-    this.#limits = options.device === "cpu" ? SHARED_CORES : MANY_CORES;
+    this.#limits = options.device === "cpu" || options.allowSoftwareGpu ? SHARED_CORES : MANY_CORES;
   }
 
   async run(): Promise<{ measured: Measured; scenarios: Map<string, unknown> }> {

@@ -24,13 +24,13 @@ export interface WireLimits {
 }
 
 /** For a GPU's host with cores to spare. */
-export const MANY_CORES: WireLimits = { bytesPerSMax: 60e6, requestsPerSMax: 2000, sloMsMin: 20 };
+export const MANY_CORES: WireLimits = { bytesPerSMax: 60e6, requestsPerSMax: 1000, sloMsMin: 20 };
 /** For a processor that executes the models too. */
 export const SHARED_CORES: WireLimits = { bytesPerSMax: 20e6, requestsPerSMax: 300, sloMsMin: 80 };
 
 /** More of the device than there is, and more messages than the wire carries: no capacity lies beyond. */
 const DEVICE_SHARE_MAX = 1.3;
-const REQUESTS_FACTOR_MAX = 2.5;
+const REQUESTS_FACTOR_MAX = 4;
 
 /** The profile that the daemon measured, made monotone for the scenario format. */
 export function pointsOf(status: ModelStatus): Points {
@@ -50,7 +50,8 @@ export interface Workload {
 }
 
 /**
- * Equal shares of the device's time for every model, as Poisson arrivals; fewer where requests are large or many.
+ * Equal shares of the device's time for every model, as Poisson arrivals. Where requests are large or many a model gets fewer, and the others
+ * what it leaves of the device.
  *
  * @throws where a model has no profile
  */
@@ -65,11 +66,11 @@ export function workload(
     const largest = points.at(-1);
     if (largest === undefined) throw new Error(`${model.name} has no profile`);
     const msPerItem = largest[1] / largest[0];
-    const ratePerS = 1000 / models.length / (msPerItem * model.items);
-    const withinBytes = bytesPerSMax / models.length / model.requestBytes;
-    const rate = Math.min(ratePerS, withinBytes, requestsPerSMax / models.length);
-    return { model, points, largest, msPerItem, rate };
+    const requestMs = msPerItem * model.items;
+    const rateMax = Math.min(bytesPerSMax / models.length / model.requestBytes, requestsPerSMax / models.length);
+    return { model, points, largest, requestMs, rateMax };
   });
+  const rates = equalShares(lines);
   const scenario = {
     name: options.name,
     description: "Made from the profiles measured in the same run.",
@@ -77,22 +78,19 @@ export function workload(
     warmup_s: options.warmupS,
     measure_s: options.measureS,
     devices: [{ name: "device" }],
-    models: lines.map(({ model, points, largest, rate }) => ({
+    models: lines.map(({ model, points, largest }, i) => ({
       name: model.name,
       max_batch: largest[0],
       slo_ms: Math.round(Math.max(sloMsMin, model.sloFactor * largest[1])),
       items: model.items,
       ...(model.shapes === undefined ? {} : { shapes: model.shapes }),
       profile: { points_ms: points },
-      arrivals: { process: "poisson", rate_per_s: Math.max(0.01, Math.floor(rate * 100) / 100) },
+      arrivals: { process: "poisson", rate_per_s: Math.max(0.01, Math.floor(rates[i]! * 100) / 100) },
     })),
     best_effort: options.fill === undefined ? [] : [{ model: options.fill, backlog: "infinite" }],
   };
-  const deviceShare = lines.reduce(
-    (sum, { model, msPerItem, rate }) => sum + (rate * model.items * msPerItem) / 1000,
-    0,
-  );
-  const totalPerS = lines.reduce((sum, { rate }) => sum + rate, 0);
+  const deviceShare = lines.reduce((sum, { requestMs }, i) => sum + (rates[i]! * requestMs) / 1000, 0);
+  const totalPerS = rates.reduce((sum, rate) => sum + rate, 0);
   return {
     scenario: parseScenario(scenario, options.name),
     deviceShare,
@@ -100,12 +98,35 @@ export function workload(
   };
 }
 
-/** The model whose items become cheapest in a large batch: the one to fill slack with. */
+interface Demand {
+  /** Of the device's time. */
+  readonly requestMs: number;
+  /** Requests/s. */
+  readonly rateMax: number;
+}
+
+/** Rates, in order, that divide the device's time equally; what some can't take is the others'. */
+function equalShares(demands: readonly Demand[]): number[] {
+  const rates = demands.map(({ rateMax }) => rateMax);
+  const byNeed = [...demands.keys()].sort((a, b) => needed(demands[a]!) - needed(demands[b]!));
+  let leftMs = 1000;
+  for (const [done, at] of byNeed.entries()) {
+    const { requestMs, rateMax } = demands[at]!;
+    rates[at] = Math.min(rateMax, leftMs / (byNeed.length - done) / requestMs);
+    leftMs -= rates[at]! * requestMs;
+  }
+  return rates;
+}
+
+function needed({ requestMs, rateMax }: Demand): number {
+  return requestMs * rateMax;
+}
+
+/** The model of whose requests the device has most: filling slack with it leaves no slack because of the wire. */
 export function bestFiller(models: readonly BenchModel[], profiles: ReadonlyMap<string, Points>): string {
-  const gain = ({ name }: BenchModel): number => {
-    const points = profiles.get(name) ?? [];
-    const [small, large] = [points[0], points.at(-1)];
-    return small === undefined || large === undefined ? 0 : small[1] / small[0] / (large[1] / large[0]);
+  const requestMs = ({ name, items }: BenchModel): number => {
+    const largest = profiles.get(name)?.at(-1);
+    return largest === undefined ? 0 : (largest[1] / largest[0]) * items;
   };
-  return models.reduce((best, model) => (gain(model) > gain(best) ? model : best)).name;
+  return models.reduce((best, model) => (requestMs(model) > requestMs(best) ? model : best)).name;
 }

@@ -64,8 +64,23 @@ describe("the GPU benchmark", () => {
     assert.deepEqual(times, [2, 2, 5]);
   });
 
-  it("fills with the model that gains most from batching", () => {
+  it("gives to some models what others can't take of the device", () => {
+    const uneven = new Map<string, Points>([
+      ["digits", [[512, 0.5]]],
+      ["encoder", [[64, 200]]],
+      ["ranker", [[512, 0.5]]],
+    ]);
+    const { scenario, deviceShare } = workload(models.slice(0, 3), uneven, options);
+    const [digits, encoder, ranker] = scenario.models.map(({ arrivals }) => arrivals!.rate_per_s);
+    assert.equal(digits, ranker);
+    assert.ok(digits! < MANY_CORES.requestsPerSMax / 3 + 0.01);
+    assert.ok(encoder! * 16 * (200 / 64) > 0.5 * 1000, "most of the device is the encoder's");
+    assert.ok(Math.abs(deviceShare - 1) < 1e-3, `${deviceShare} of the device`);
+  });
+
+  it("fills with the model whose requests take most of the device", () => {
     assert.equal(bestFiller(models, profiles), "digits");
+    assert.equal(bestFiller(models, new Map(profiles).set("encoder", [[64, 200]])), "encoder");
   });
 
   it("simulates what it runs live, and finds a round robin to compare with", () => {
