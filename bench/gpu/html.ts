@@ -4,7 +4,7 @@ import { attainmentChart, below, CHART, chart, dot, line, rule } from "../report
 import { figure, milliseconds, percent } from "../report/format.ts";
 import { escapeHtml, htmlPage, htmlTable, LogAxis } from "../report/html.ts";
 import type { CapacityFigures, GpuBenchResult } from "./result.ts";
-import { aloneLines, LOAD_TITLES, setLines, setRows } from "./text.ts";
+import { aloneLines, LOAD_TITLES, MODEL_TITLES, modelRows, setLines, setRows } from "./text.ts";
 
 const { width: WIDTH, left: LEFT, right: RIGHT, height: HEIGHT } = CHART;
 
@@ -36,6 +36,12 @@ export function gpuHtml(result: GpuBenchResult): string {
   for (const [name, set] of Object.entries(result.sets)) {
     body.push(`<h2>${escapeHtml(name)} models</h2>`);
     body.push(...setLines(set).map((line) => `<p>${escapeHtml(line)}</p>`));
+    body.push(
+      htmlTable(
+        MODEL_TITLES,
+        modelRows(name, set).map((cells) => cells.map(escapeHtml)),
+      ),
+    );
     const searches: [string, CapacityFigures][] = [["slackline", set.capacity]];
     if (set.round_robin !== null) searches.push(["round robin", set.round_robin.capacity]);
     body.push(

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { DeviceUnavailable } from "../../daemon/device/choose-device.ts";
 import { commandName, PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { DaemonError } from "../live/daemon-process.ts";
 import { TargetError } from "../load/connect.ts";
@@ -128,8 +129,8 @@ try {
   if (error instanceof UsageError) {
     process.stderr.write(`bench:gpu: ${error.message}\n\n${USAGE}`);
     process.exitCode = 2;
-  } else if (error instanceof DaemonError || error instanceof TargetError) {
-    process.stderr.write(`bench:gpu: ${error.message}\n`);
+  } else if ([DaemonError, DeviceUnavailable, TargetError].some((known) => error instanceof known)) {
+    process.stderr.write(`bench:gpu: ${(error as Error).message}\n`);
     process.exitCode = 1;
   } else throw error;
 }

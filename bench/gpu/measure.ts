@@ -35,8 +35,8 @@ export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, sca
   const { gapShare, executions, meanMs } = gaps(replies);
   const used = gpu.stop();
   const after = await fetchRatios(daemon.httpAddress);
-  const within = (low: number, high: number): number | null => {
-    const { within: share } = ratioShare(before, after, low, high);
+  const within = (low: number, high: number, model?: string): number | null => {
+    const { within: share } = ratioShare(before, after, low, high, model);
     return Number.isNaN(share) ? null : share;
   };
   const device = Object.values(result.devices)[0];
@@ -56,6 +56,13 @@ export async function measureLoad(daemon: DaemonProcess, scenario: Scenario, sca
     predicted_within_25: within(0.75, 1.25),
     runtime: { executions, execution_ms_mean: meanMs, outside_share: gapShare },
     gpu: used,
+    models: Object.fromEntries(
+      Object.entries(result.models).map(([name, { attainment, latency_ms }]) => [
+        name,
+        { attainment, latency_ms, predicted_within_25: within(0.75, 1.25, name) },
+      ]),
+    ),
+    generator_lag_ms_p99: result.generator_lag_ms.p99,
     valid: result.valid,
   };
 }

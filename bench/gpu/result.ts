@@ -30,8 +30,17 @@ export interface LoadFigures {
   readonly predicted_within_25: number | null;
   readonly runtime: RuntimeFigures;
   readonly gpu: GpuUse | null;
+  readonly models: Readonly<Record<string, ModelFigures>>;
+  readonly generator_lag_ms_p99: number;
   /** False where the load generator could not keep to its schedule. */
   readonly valid: boolean;
+}
+
+/** One model's part of a load. */
+export interface ModelFigures {
+  readonly attainment: number;
+  readonly latency_ms: Percentiles;
+  readonly predicted_within_25: number | null;
 }
 
 export interface CapacityFigures {
@@ -46,7 +55,8 @@ export interface CapacityFigures {
 
 /** One set of models. */
 export interface SetResult {
-  readonly models: readonly string[];
+  /** Deadlines by model. */
+  readonly slo_ms: Readonly<Record<string, number>>;
   readonly device_share_at_scale_1: number;
   readonly capacity: CapacityFigures;
   /** At the share of the capacity that `loaded_share` names. */

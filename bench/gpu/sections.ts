@@ -196,7 +196,7 @@ class GpuBench {
     return {
       workload: plain,
       set: {
-        models: models.map((model) => model.name),
+        slo_ms: Object.fromEntries(plain.scenario.models.map((model) => [model.name, model.slo_ms])),
         device_share_at_scale_1: plain.deviceShare,
         capacity,
         loaded,
@@ -221,7 +221,7 @@ class GpuBench {
     const found = await searchLiveCapacity(
       async (scale) => {
         const figures = await measureLoad(daemon, scenario, scale);
-        const doubt = figures.valid ? "" : ", the generator could not follow";
+        const doubt = figures.valid ? "" : `, the generator lagged by ${figures.generator_lag_ms_p99.toFixed(1)} ms`;
         say(`${what} at scale ${scale}: ${(100 * figures.attainment).toFixed(1)} % on time${doubt}`);
         return figures;
       },

@@ -53,7 +53,7 @@ export function setLines(set: SetResult): string[] {
   const { capacity, simulated, round_robin, filled } = set;
   const { executions, execution_ms_mean, outside_share } = filled.runtime;
   const lines = [
-    `Models: ${set.models.join(", ")}. Scale 1 asks for ${percent(set.device_share_at_scale_1)} of the device at the best batch sizes.`,
+    `Models: ${Object.keys(set.slo_ms).join(", ")}. Scale 1 asks for ${percent(set.device_share_at_scale_1)} of the device at the best batch sizes.`,
     `Capacity (99 % on time): ${capacityText(capacity)}; simulated: scale ${simulated.capacity_scale.toFixed(3)}.`,
     `Simulated at the same loads: loaded ${percent(simulated.loaded.attainment)} on time, p99 ${milliseconds(simulated.loaded.latency_ms_p99)}, busy ${percent(simulated.loaded.device_busy_share)}; filled ${percent(simulated.filled.attainment)} on time, ${figure(simulated.filled.best_effort_items_per_s)} best-effort items/s (live ${figure(filled.best_effort_items_per_s)}).`,
     `Idle gaps with work queued (filled): ${percent(outside_share)} of the time outside the runtime, ${figure(((outside_share * execution_ms_mean) / (1 - outside_share)) * 1000)} µs beside each of ${figure(executions)} executions of ${milliseconds(execution_ms_mean)}.`,
@@ -79,6 +79,20 @@ export function setRows(name: string, { loaded, filled, round_robin }: SetResult
   ];
 }
 
+export const MODEL_TITLES = ["model", "deadline", "loaded, on time", "p99", "filled, on time", "p99"] as const;
+
+/** Each model's part of the set's loads. */
+export function modelRows(name: string, { slo_ms, loaded, filled }: SetResult): string[][] {
+  return Object.entries(slo_ms).map(([model, sloMs]) => [
+    `${name}: ${model}`,
+    milliseconds(sloMs),
+    ...[loaded, filled].flatMap(({ models }) => {
+      const figures = models[model];
+      return figures === undefined ? ["–", "–"] : [percent(figures.attainment), milliseconds(figures.latency_ms.p99)];
+    }),
+  ]);
+}
+
 export function aloneLines({ alone, sets }: GpuBenchResult): string[] {
   if (alone === null) return [];
   const shared = sets.three?.capacity.scale ?? 0;
@@ -97,9 +111,13 @@ export function gpuText(result: GpuBenchResult): string {
   );
   parts.push(`profiles, ms by bucket\n${profiles.join("\n")}`);
   if (result.added_latency.length > 0) parts.push(budgetText(result.added_latency));
-  const rows = Object.entries(result.sets).flatMap(([name, set]) => setRows(name, set));
-  if (rows.length > 0) {
-    const columns = LOAD_TITLES.map((title, i) => ({ title, align: i === 0 ? ("left" as const) : ("right" as const) }));
+  const sets = Object.entries(result.sets);
+  for (const [titles, rows] of [
+    [LOAD_TITLES, sets.flatMap(([name, set]) => setRows(name, set))],
+    [MODEL_TITLES, sets.flatMap(([name, set]) => modelRows(name, set))],
+  ] as const) {
+    if (rows.length === 0) continue;
+    const columns = titles.map((title, i) => ({ title, align: i === 0 ? ("left" as const) : ("right" as const) }));
     parts.push(table(columns, rows).join("\n"));
   }
   for (const set of Object.values(result.sets)) parts.push(setLines(set).join("\n"));

@@ -1,5 +1,7 @@
 /** Utilisation, memory and power of NVIDIA GPUs, as `nvidia-smi` tells them. */
-import { execFile } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Socket } from "node:net";
+import { createInterface } from "node:readline";
 import { Gauge, type Registry } from "prom-client";
 
 /** One GPU; null where the driver does not say. */
@@ -15,7 +17,13 @@ export interface GpuReading {
 }
 
 const FIELDS = "uuid,name,utilization.gpu,memory.total,memory.used,power.draw,power.limit";
-const TIMEOUT_MS = 10_000;
+/** A program that has not answered by then is left to itself; what it says later is still read. */
+const FIRST_ANSWER_MS = 10_000;
+/** A reading that so many intervals have not renewed is no longer shown: the driver may hang. */
+const STALE_INTERVALS = 5;
+const STALE_MS_MIN = 5_000;
+/** Of what the program says against itself. */
+const COMPLAINT_LENGTH_MAX = 1000;
 const MIB = 1024 * 1024;
 
 export interface GpuMetricsOptions {
@@ -26,11 +34,17 @@ export interface GpuMetricsOptions {
   readonly onError?: (reason: string) => void;
 }
 
-/** Asks in the background and shows the last answer; without the program it does nothing. */
+/**
+ * Lets `nvidia-smi` repeat its answers and shows the last of each GPU; without the program it does nothing.
+ *
+ * One process for as long as it runs: to start one for each answer would make a copy of this process's memory tables each time, which halts the
+ * event loop for milliseconds, and would open and close the driver's management interface, which halts others that use the GPU.
+ */
 export class GpuMetrics {
   readonly #options: GpuMetricsOptions;
-  #readings: readonly GpuReading[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  readonly #readings = new Map<string, { readonly reading: GpuReading; readonly atMs: number }>();
+  #child: ChildProcess | null = null;
+  #restart: NodeJS.Timeout | null = null;
   #stopped = false;
   #failing = false;
 
@@ -48,55 +62,78 @@ export class GpuMetrics {
     this.#gauge(registry, "nv_gpu_power_limit", "Power limit of the GPU, watts", "powerLimitW");
   }
 
-  /** The last answer, by GPU; empty where there is none. */
+  /** The last answers, by GPU; empty where there are none. */
   get readings(): readonly GpuReading[] {
-    return this.#readings;
+    const staleMs = Math.max(STALE_MS_MIN, STALE_INTERVALS * this.#options.intervalMs);
+    const since = performance.now() - staleMs;
+    return [...this.#readings.values()].filter(({ atMs }) => atMs >= since).map(({ reading }) => reading);
   }
 
-  /** Asks once, then at the interval. Resolves with whether the program is there; it is not asked again where it is not. */
-  async start(): Promise<boolean> {
-    const found = await this.#ask();
-    if (found && !this.#stopped) this.#schedule();
-    return found;
+  /** Resolves, once there is a first answer or none to be had, with whether the program is there; if not it is not tried again. */
+  start(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const child = this.#run((found) => {
+        clearTimeout(late);
+        letGo(child);
+        resolve(found);
+      });
+      const late = setTimeout(() => {
+        letGo(child);
+        resolve(true);
+      }, FIRST_ANSWER_MS);
+    });
   }
 
   stop(): void {
     this.#stopped = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#restart !== null) clearTimeout(this.#restart);
+    this.#child?.kill();
   }
 
-  /** The next question waits for the last answer: a driver that hangs must not gather processes. */
-  #schedule(): void {
-    this.#timer = setTimeout(() => {
-      this.#ask().then(
-        () => {
-          if (!this.#stopped) this.#schedule();
-        },
-        () => undefined,
-      );
-    }, this.#options.intervalMs);
-    this.#timer.unref();
-  }
-
-  #ask(): Promise<boolean> {
-    const args = [`--query-gpu=${FIELDS}`, "--format=csv,noheader,nounits"];
-    return new Promise((resolve) => {
-      execFile(this.#options.program ?? "nvidia-smi", args, { timeout: TIMEOUT_MS }, (error, stdout) => {
-        if (error === null) {
-          this.#readings = parseReadings(stdout);
-          this.#failing = false;
-        } else if (error.code !== "ENOENT") {
-          this.#readings = [];
-          if (!this.#failing) this.#options.onError?.(`nvidia-smi failed: ${error.message.trim().split("\n").at(-1)}`);
-          this.#failing = true;
-        }
-        resolve(error === null || error.code !== "ENOENT");
-      });
+  /** @param onFirst told at the first answer or at the end, whichever comes first */
+  #run(onFirst: (found: boolean) => void): ChildProcess {
+    const { program = "nvidia-smi", intervalMs } = this.#options;
+    const args = [`--query-gpu=${FIELDS}`, "--format=csv,noheader,nounits", `--loop-ms=${Math.round(intervalMs)}`];
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = child;
+    let complaint = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      complaint = `${complaint}${chunk}`.slice(-COMPLAINT_LENGTH_MAX);
     });
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const [reading] = parseReadings(line);
+      // What is no reading may be the reason why there is none.
+      if (reading === undefined) complaint = `${complaint}\n${line}`.slice(-COMPLAINT_LENGTH_MAX);
+      else {
+        this.#readings.set(reading.uuid, { reading, atMs: performance.now() });
+        this.#failing = false;
+        onFirst(true);
+      }
+    });
+    child.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") onFirst(false);
+      else this.#ended(error.message, onFirst);
+    });
+    child.once("close", (code, signal) => {
+      if (child.pid === undefined) return;
+      this.#ended(complaint.trim().split("\n").at(-1) || `it ended with ${signal ?? `exit code ${code}`}`, onFirst);
+    });
+    return child;
+  }
+
+  #ended(reason: string, onFirst: (found: boolean) => void): void {
+    this.#child = null;
+    this.#readings.clear();
+    onFirst(true);
+    if (this.#stopped) return;
+    if (!this.#failing) this.#options.onError?.(`nvidia-smi failed: ${reason}`);
+    this.#failing = true;
+    this.#restart = setTimeout(() => letGo(this.#run(() => undefined)), this.#options.intervalMs);
+    this.#restart.unref();
   }
 
   #gauge(registry: Registry, name: string, help: string, field: keyof GpuReading): void {
-    const readings = (): readonly GpuReading[] => this.#readings;
+    const readings = (): readonly GpuReading[] => this.readings;
     new Gauge({
       name,
       help,
@@ -111,6 +148,11 @@ export class GpuMetrics {
       },
     });
   }
+}
+
+/** So that a process which has nothing else to do ends without waiting for it. */
+function letGo(child: ChildProcess): void {
+  for (const handle of [child, child.stdout as Socket, child.stderr as Socket]) handle.unref();
 }
 
 /** Parses `nvidia-smi --format=csv,noheader,nounits`; lines that are no GPU's are left out. */

@@ -69,7 +69,9 @@ export function dynamicDims(): Uint8Array {
   graph.output("y", "FP32", ["batch", "length"]);
   graph.output("total", "FP32", ["batch"]);
   graph.node("Mul", ["x", graph.constant("two", scalar(2))], {}, "y");
-  graph.node("ReduceSum", ["x", graph.constant("axes", integers([1]))], { keepdims: 0 }, "total");
+  // CUDA sums up rows of no elements only where the dimension is kept.
+  const axes = graph.constant("axes", integers([1]));
+  graph.node("Squeeze", [graph.node("ReduceSum", ["x", axes], { keepdims: 1 }), axes], {}, "total");
   return writeModel(graph);
 }
 

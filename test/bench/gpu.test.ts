@@ -34,6 +34,10 @@ function load(scale: number, more: Partial<LoadFigures> = {}): LoadFigures {
     predicted_within_25: 0.9,
     runtime: { executions: 10, execution_ms_mean: 2, outside_share: 0.1 },
     gpu: null,
+    models: {
+      digits: { attainment: 1, latency_ms: { p50: 1, p90: 2, p99: 3, p999: 4, max: 5 }, predicted_within_25: 0.9 },
+    },
+    generator_lag_ms_p99: 1,
     valid: true,
     ...more,
   };
@@ -139,7 +143,7 @@ describe("the GPU benchmark", () => {
       added_latency: [],
       sets: {
         three: {
-          models: ["digits"],
+          slo_ms: { digits: 20, gone: 30 },
           device_share_at_scale_1: 1,
           capacity,
           loaded: load(0.4),
@@ -154,6 +158,7 @@ describe("the GPU benchmark", () => {
     };
     const text = gpuText(result);
     assert.match(text, /Sharing carries 2\.00 times as much/);
+    assert.match(text, /three: digits +20\.0 ms +100 % +3\.00 ms/);
     assert.match(text, /left out: six/);
     const page = gpuHtml(result);
     assert.match(page, /Some &lt;Processor&gt;/);

@@ -154,7 +154,7 @@ describe("life of a lane", () => {
         rejectsAs("mismatch", /input "z" should be float32 and is absent/),
       );
       const failing = await rig.version(onlyIndexZero(), { name: "failing" });
-      await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Gather node failed/));
+      await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Reshape node failed/));
       const badShape = await rig.version(dynamicDims(), {
         name: "shape",
         settings: { warmShapes: [{ x: [1, 2, 3] }] },

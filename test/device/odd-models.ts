@@ -31,12 +31,21 @@ export function lessMeansOfColumns(): Uint8Array {
   return writeModel(graph);
 }
 
-/** `index` INT64 [batch, 1] → `value` from a table of one entry: every run with ones as input fails. */
+/**
+ * `index` INT64 [batch, 1] → `value` = index + 7, in a way that fails on every device where an index is above 0 (one that reads past a table's
+ * end would not: on CUDA that gives zeros). Every run with ones as input fails.
+ */
 export function onlyIndexZero(): Uint8Array {
   const graph = new Graph("only_index_zero");
   graph.input("index", "INT64", ["batch", 1]);
   graph.output("value", "INT64", ["batch", 1]);
-  graph.node("Gather", [graph.constant("table", integers([7])), "index"], { axis: 0 }, "value");
+  const largest = graph.node("Reshape", [
+    graph.node("ReduceMax", ["index"], { keepdims: 0 }),
+    graph.constant("one_dim", integers([1])),
+  ]);
+  const size = graph.node("Add", [largest, graph.constant("one", integers([1]))]);
+  const seven = graph.node("Reshape", [graph.constant("seven", integers([7])), size]);
+  graph.node("Add", ["index", seven], {}, "value");
   return writeModel(graph);
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { Registry } from "prom-client";
@@ -7,6 +7,15 @@ import { GpuMetrics, parseReadings } from "../../daemon/metrics/gpu-metrics.ts";
 import { tempDir } from "../config/temp-dir.ts";
 
 const LINE = "GPU-1111-2222, NVIDIA H100 80GB HBM3, 37, 81559, 1024, 120.50, 700.00";
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function program(t: TestContext, script: string): string {
   const file = path.join(tempDir(t), "nvidia-smi");
@@ -17,10 +26,11 @@ function program(t: TestContext, script: string): string {
 
 test("readings are shown by GPU under the names that dashboards know", async (t) => {
   const registry = new Registry();
-  const script = `case "$1" in --query-gpu=*) ;; *) exit 9 ;; esac\necho "${LINE}"\necho "GPU-3333, Other, [N/A], 8192, 0, [N/A], [N/A]"`;
+  const script = `case "$1" in --query-gpu=*) ;; *) exit 9 ;; esac\necho "${LINE}"\necho "GPU-3333, Other, [N/A], 8192, 0, [N/A], [N/A]"\nexec sleep 60`;
   const metrics = new GpuMetrics(registry, { program: program(t, script), intervalMs: 60_000 });
   t.after(() => metrics.stop());
   assert.equal(await metrics.start(), true);
+  while (metrics.readings.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
   const page = await registry.metrics();
   assert.match(page, /^nv_gpu_utilization\{gpu_uuid="GPU-1111-2222"\} 0\.37$/m);
   assert.match(page, /^nv_gpu_memory_total_bytes\{gpu_uuid="GPU-1111-2222"\} 85520809984$/m);
@@ -42,10 +52,23 @@ test("without the program there is nothing, and no error", async (t) => {
   assert.deepEqual([metrics.readings, errors], [[], []]);
 });
 
+test("one process repeats its answers, and ends with the metrics", async (t) => {
+  const folder = tempDir(t);
+  const script = `echo $$ >> ${folder}/pids\nfor power in 100 200 300; do echo "GPU-1, X, 1, 2, 3, $power, 700"; sleep 0.01; done\nexec sleep 60`;
+  const metrics = new GpuMetrics(new Registry(), { program: program(t, script), intervalMs: 10 });
+  t.after(() => metrics.stop());
+  await metrics.start();
+  while (metrics.readings[0]?.powerW !== 300) await new Promise((resolve) => setTimeout(resolve, 5));
+  const pids = readFileSync(`${folder}/pids`, "utf8").trim().split("\n");
+  assert.equal(pids.length, 1);
+  metrics.stop();
+  while (isAlive(Number(pids[0]))) await new Promise((resolve) => setTimeout(resolve, 5));
+});
+
 test("a driver that fails is told once, and asked again", async (t) => {
   const file = path.join(tempDir(t), "state");
   writeFileSync(file, "x");
-  const script = `if [ "$(wc -c < ${file})" -gt 3 ]; then echo "${LINE}"; else printf x >> ${file}; echo "no driver" >&2; exit 9; fi`;
+  const script = `if [ "$(wc -c < ${file})" -gt 3 ]; then echo "${LINE}"; exec sleep 60; else printf x >> ${file}; echo "no driver" >&2; exit 9; fi`;
   const errors: string[] = [];
   const registry = new Registry();
   const metrics = new GpuMetrics(registry, {
