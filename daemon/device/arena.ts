@@ -113,7 +113,7 @@ export function openArenaIfPossible(whose: string, warn: (message: string) => vo
   }
 }
 
-interface Mapping {
+export interface Mapping {
   readonly address: bigint;
   readonly bytes: number;
 }
@@ -134,6 +134,11 @@ export function mapRegion(fd: number, region: Region): ArrayBuffer {
   unmapWhenUnreachable.register(buffer, mapping, buffer);
   mappings.set(buffer, mapping);
   return buffer;
+}
+
+/** Where a mapped buffer lies; undefined once it is unmapped. */
+export function mappingOf(buffer: ArrayBuffer): Mapping | undefined {
+  return mappings.get(buffer);
 }
 
 /** Unmaps at once; only where nothing will touch the buffer or a view on it any more. */

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { CUDA_DRIVER } from "./page-lock.ts";
 import type { ProbeRequest } from "./probe-types.ts";
 import type { Provider } from "./provider.ts";
 import { loadRuntime, sessionOptions } from "./runtime.ts";
@@ -52,13 +53,12 @@ async function tryRun(provider: Provider): Promise<void> {
 }
 
 function cudaDeviceName(deviceId: number): string {
-  const library = process.platform === "win32" ? "nvcuda.dll" : "libcuda.so.1";
   const koffi = require("koffi") as typeof import("koffi");
   let driver: import("koffi").LibraryHandle;
   try {
-    driver = koffi.load(library);
+    driver = koffi.load(CUDA_DRIVER);
   } catch {
-    throw new Error(`no NVIDIA driver (${library} cannot be loaded)`);
+    throw new Error(`no NVIDIA driver (${CUDA_DRIVER} cannot be loaded)`);
   }
   const initialised: number = driver.func("int cuInit(unsigned int flags)")(0);
   if (initialised !== 0) throw new Error(`the NVIDIA driver does not start (cuInit gave ${initialised})`);

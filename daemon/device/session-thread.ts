@@ -1,7 +1,7 @@
 /** Entry of a session thread: hosts the sessions of one model, or of all where the provider wants one thread. */
 import { connect } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
-import { mapRegion, type Region, unmapNow } from "./arena.ts";
+import { mappingOf, mapRegion, type Region, unmapNow } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
 import { type Executed, ExecutionError, HostedModel } from "./hosted-model.ts";
@@ -16,12 +16,17 @@ import type {
   ToThread,
   WarmRequest,
 } from "./messages.ts";
+import { PageLock } from "./page-lock.ts";
+import type { Provider } from "./provider.ts";
 import { ExecutionToken } from "./token.ts";
 
 const data = workerData as ThreadData;
 const token = new ExecutionToken(data.token);
 const models = new Map<string, HostedModel>();
 const mapped = new Map<string, ArrayBuffer>();
+/** undefined: no model has asked for it yet; null: it can't be had. */
+let pageLock: PageLock | null | undefined;
+let warnedOfPages = false;
 
 /** Errors after which a GPU answers nothing any more until its process is gone. */
 const FATAL =
@@ -47,6 +52,7 @@ function slotOf(region: Region): ArrayBuffer {
   if (buffer === undefined) {
     buffer = mapRegion(data.arenaFd!, region);
     mapped.set(key, buffer);
+    lockPages(buffer);
   }
   return buffer;
 }
@@ -55,13 +61,46 @@ function slotOf(region: Region): ArrayBuffer {
 function unmap(region: Region): void {
   const key = regionKey(region);
   const buffer = mapped.get(key);
-  if (buffer !== undefined) unmapNow(buffer);
+  if (buffer !== undefined) giveUp(buffer);
   mapped.delete(key);
+}
+
+function giveUp(buffer: ArrayBuffer): void {
+  pageLock?.unlock(mappingOf(buffer)!);
+  unmapNow(buffer);
+}
+
+/** From now on what is mapped here is locked into place for a GPU that copies from it, and what is mapped already. */
+function preparePages({ name, deviceId }: Provider): void {
+  if (name !== "cuda" || pageLock !== undefined || data.arenaFd === null) return;
+  pageLock = null;
+  try {
+    pageLock = PageLock.forDevice(deviceId);
+  } catch (error) {
+    warnOfPages(error);
+  }
+  for (const buffer of mapped.values()) lockPages(buffer);
+}
+
+function lockPages(buffer: ArrayBuffer): void {
+  if (!pageLock) return;
+  try {
+    pageLock.lock(mappingOf(buffer)!);
+  } catch (error) {
+    warnOfPages(error);
+  }
+}
+
+/** Everything works without, only slower. The lane's process passes on what is written here to the daemon's log. */
+function warnOfPages(error: unknown): void {
+  if (warnedOfPages) return;
+  warnedOfPages = true;
+  process.stderr.write(`large tensors are copied to the GPU at less than full speed: ${(error as Error).message}\n`);
 }
 
 /** The line is closed only after all models were unloaded, so nothing is executing and nothing will. */
 function end(): void {
-  for (const buffer of mapped.values()) unmapNow(buffer);
+  for (const buffer of mapped.values()) giveUp(buffer);
   process.exit();
 }
 
@@ -70,6 +109,7 @@ async function load(request: LoadRequest): Promise<void> {
     const { model, warmed } = await HostedModel.load(request, token.trialTurn, (activity) => {
       channel.send({ type: "progress", model: request.model, activity });
     });
+    preparePages(request.provider);
     models.set(request.model, model);
     channel.send({ type: "loaded", model: request.model, result: warmed });
   } catch (error) {

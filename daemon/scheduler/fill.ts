@@ -6,14 +6,14 @@ const SIZE_PARTS = [1, 0.75, 0.5, 0.375, 0.25] as const;
 /** Room that is left over, as a part of the tightest SLO. */
 const MARGIN_PART = 0.08;
 const GUARD_MAX = 1.2;
-const GUARD_PER_DROP = 0.1;
+const GUARD_PER_LOSS = 0.1;
 const GUARD_PER_ARRIVAL = 0.00007;
 /** Expected items within the SLO from which on an empty group claims room. */
 const EXPECTED_MIN = 0.02;
 
 /**
  * Whether best-effort work fits into slack that no deadline needs: it runs if every group's work, those expected to
- * arrive meanwhile included, could still be served behind it. A guard makes the test stricter while requests are lost.
+ * arrive meanwhile included, could still be served behind it. A guard makes the test stricter while requests are given up or answered late.
  */
 export class FillTest {
   #guard = 0;
@@ -24,8 +24,8 @@ export class FillTest {
     this.#guard = Math.max(0, this.#guard - GUARD_PER_ARRIVAL);
   }
 
-  countDrop(): void {
-    this.#guard = Math.min(GUARD_MAX, this.#guard + GUARD_PER_DROP);
+  countLoss(): void {
+    this.#guard = Math.min(GUARD_MAX, this.#guard + GUARD_PER_LOSS);
   }
 
   /** Items of a backlog of `items` to run now in the slack that `view` leaves; 0 for none. */

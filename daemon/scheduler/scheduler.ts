@@ -156,7 +156,9 @@ export class CentralScheduler implements Scheduler {
       if (fromIdle) lane.observeHandover(nowUs - startUs - us);
     }
     for (const request of requests) {
-      if (request.deadlineUs !== NEVER) group.model.fairness.count(!ok || nowUs > request.deadlineUs);
+      if (request.deadlineUs === NEVER) continue;
+      group.model.fairness.count(!ok || nowUs > request.deadlineUs);
+      if (!request.bestEffort && nowUs > request.deadlineUs) this.#planner.fill.countLoss();
     }
     lane.remember({ model: plan.model, startUs, endUs: nowUs, predictedUs: Math.round(predictedUs) });
     const { following } = lane;

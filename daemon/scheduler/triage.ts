@@ -79,7 +79,7 @@ export class Triage {
 
   /** Ends a request that will miss its deadline, or lets it go on as best-effort work. */
   giveUp(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
-    if (request.isServable()) this.#fill.countDrop();
+    if (request.isServable()) this.#fill.countLoss();
     if (isDemotable(request)) {
       this.#queues.unlink(request);
       this.#demote(request, nowUs);
