@@ -13,7 +13,7 @@ import { DaemonError } from "../live/daemon-process.ts";
 import { TargetError } from "../load/connect.ts";
 import { gpuHtml } from "./html.ts";
 import type { GpuBenchResult } from "./result.ts";
-import { runGpuBench, SECTIONS, type Section } from "./sections.ts";
+import { type Found, runGpuBench, SECTIONS, type Section } from "./sections.ts";
 import { gpuText } from "./text.ts";
 
 const COMMAND: string = commandName("bench-gpu", "bench:gpu");
@@ -96,7 +96,30 @@ async function main(args: readonly string[]): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
-  const { measured, scenarios } = await runGpuBench({
+  const finish = ({ measured, scenarios }: Found): void => {
+    const result: GpuBenchResult = {
+      date: new Date().toISOString().slice(0, 10),
+      command: `${COMMAND}${args.map((arg) => ` ${arg}`).join("")}`,
+      commit: commit(),
+      cpu: cpus()[0]?.model.trim() ?? "unknown",
+      cores: availableParallelism(),
+      node: process.version,
+      ...measured,
+    };
+    const base = write(result, scenarios, path.resolve(values.out), values.name ?? result.device.provider);
+    process.stdout.write(
+      `${gpuText(result)}\nwritten: ${path.relative(process.cwd(), base)}.json, .html, -SET.scenario.json\n`,
+    );
+  };
+  let found: Found | null = null;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => {
+      if (found !== null) finish(found);
+      // Leaving by `exit` takes the daemons along.
+      process.exit(130);
+    });
+  }
+  found = await runGpuBench({
     device: values.device,
     allowSoftwareGpu: values["allow-software-gpu"],
     sections: values.sections,
@@ -104,24 +127,12 @@ async function main(args: readonly string[]): Promise<void> {
     measureS: values.measureS,
     steps: values.steps,
     say: (line) => void process.stderr.write(`${line}\n`),
+    interim: (soFar) => {
+      found = soFar;
+    },
   });
-  const result: GpuBenchResult = {
-    date: new Date().toISOString().slice(0, 10),
-    command: `${COMMAND}${args.map((arg) => ` ${arg}`).join("")}`,
-    commit: commit(),
-    cpu: cpus()[0]?.model.trim() ?? "unknown",
-    cores: availableParallelism(),
-    node: process.version,
-    ...measured,
-  };
-  const base = write(result, scenarios, path.resolve(values.out), values.name ?? result.device.provider);
-  process.stdout.write(
-    `${gpuText(result)}\nwritten: ${path.relative(process.cwd(), base)}.json, .html, -SET.scenario.json\n`,
-  );
+  finish(found);
 }
-
-// Leaving by `exit` takes the daemons along.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
 
 try {
   await main(process.argv.slice(2));

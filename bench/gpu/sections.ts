@@ -37,6 +37,13 @@ export interface BenchOptions {
   /** Loads of each capacity search. */
   readonly steps: number;
   readonly say: (line: string) => void;
+  /** Told what has been measured so far, after each section: a run of minutes that is interrupted is not for nothing. */
+  readonly interim: (found: Found) => void;
+}
+
+export interface Found {
+  readonly measured: Measured;
+  readonly scenarios: ReadonlyMap<string, unknown>;
 }
 
 export type Measured = Omit<GpuBenchResult, "date" | "command" | "commit" | "cpu" | "cores" | "node">;
@@ -51,9 +58,7 @@ const POLICY_DAEMON: string = fileURLToPath(new URL("./policy-daemon.js", import
 /** Models whose items all have one shape, as the measurement of added latency wants them. */
 const ONE_SHAPE: ReadonlySet<string> = new Set(["digits", "ranker", "resnet18"]);
 
-export async function runGpuBench(
-  options: BenchOptions,
-): Promise<{ readonly measured: Measured; readonly scenarios: ReadonlyMap<string, unknown> }> {
+export async function runGpuBench(options: BenchOptions): Promise<Found> {
   const { say } = options;
   await makeSampleModels(say);
   const { provider } = await chooseDevice(options.device, { allowSoftwareGpu: options.allowSoftwareGpu });
@@ -78,9 +83,15 @@ class GpuBench {
   readonly #options: BenchOptions;
   readonly #models: readonly BenchModel[];
   readonly #folder: string;
-  readonly #leftOut: string[] = [];
   readonly #limits: WireLimits;
+  readonly #measured = new Set<Section>();
+  readonly #sets = new Map<string, MeasuredSet>();
+  readonly #roundRobin = new Map<string, RoundRobinResult>();
   #profiles: ReadonlyMap<string, Points> = new Map();
+  #device: DaemonStatus["device"] | null = null;
+  #readyS = 0;
+  #latency: BudgetLine[] = [];
+  #alone: AloneResult | null = null;
 
   constructor(options: BenchOptions, models: readonly BenchModel[], folder: string) {
     this.#options = options;
@@ -89,60 +100,74 @@ class GpuBench {
     this.#limits = options.device === "cpu" || options.allowSoftwareGpu ? SHARED_CORES : MANY_CORES;
   }
 
-  async run(): Promise<{ measured: Measured; scenarios: Map<string, unknown> }> {
+  async run(): Promise<Found> {
     const { sections, say } = this.#options;
     say("daemon: loading and profiling");
     const began = performance.now();
     const daemon = await this.#start("slackline", []);
-    const readyS = (performance.now() - began) / 1000;
-    const sets = new Map<string, MeasuredSet>();
-    let status: DaemonStatus;
-    let latency: BudgetLine[] = [];
-    let alone: AloneResult | null = null;
     try {
-      status = await daemon.status();
+      this.#readyS = (performance.now() - began) / 1000;
+      const status = await daemon.status();
+      this.#device = status.device;
       this.#profiles = new Map(status.models.map((model) => [model.name, pointsOf(model)]));
-      if (sections.has("latency")) latency = await this.#latency(daemon, status);
+      if (sections.has("latency")) {
+        this.#latency = await this.#measureLatency(daemon, status);
+        this.#done("latency");
+      }
       await this.#settle(daemon, this.#workload("settling", this.#models));
       for (const [name, count] of [
         ["three", 3],
         ["six", 6],
       ] as const) {
-        if (sections.has(name)) sets.set(name, await this.#set(daemon, name, this.#models.slice(0, count)));
+        if (!sections.has(name)) continue;
+        this.#sets.set(name, await this.#set(daemon, name, this.#models.slice(0, count)));
+        this.#done(name);
       }
-      const three = sets.get("three");
-      if (sections.has("alone") && three !== undefined) alone = await this.#alone(daemon, three.set.capacity);
-      else if (sections.has("alone")) this.#leftOut.push("alone: needs the section three");
+      const three = this.#sets.get("three");
+      if (sections.has("alone") && three !== undefined) {
+        this.#alone = await this.#measureAlone(daemon, three.set.capacity);
+        this.#done("alone");
+      }
     } finally {
       await daemon.stop();
     }
-    const roundRobin = sections.has("round-robin") ? await this.#roundRobin(sets) : new Map<string, RoundRobinResult>();
-    const results = [...sets].map(([name, { set }]): [string, SetResult] => [
+    if (sections.has("round-robin")) {
+      await this.#measureRoundRobin();
+      this.#done("round-robin");
+    }
+    return this.#found();
+  }
+
+  #done(section: Section): void {
+    this.#measured.add(section);
+    this.#options.interim(this.#found());
+  }
+
+  #found(): Found {
+    const { sections } = this.#options;
+    const missing = SECTIONS.filter((section) => !this.#measured.has(section));
+    const why = (section: Section): string =>
+      !sections.has(section)
+        ? "not asked for"
+        : section === "alone" && !sections.has("three")
+          ? "needs the section three"
+          : "interrupted";
+    const sets = [...this.#sets].map(([name, { set }]): [string, SetResult] => [
       name,
-      { ...set, round_robin: roundRobin.get(name) ?? null },
+      { ...set, round_robin: this.#roundRobin.get(name) ?? null },
     ]);
-    for (const section of SECTIONS) if (!sections.has(section)) this.#leftOut.push(`${section}: not asked for`);
     return {
       measured: {
-        device: status.device,
+        device: this.#device!,
         loaded_share: LOADED_SHARE,
         profiles_ms: Object.fromEntries(this.#profiles),
-        ready_s: readyS,
-        added_latency: latency,
-        sets: Object.fromEntries(results),
-        alone,
-        left_out: this.#leftOut,
+        ready_s: this.#readyS,
+        added_latency: this.#latency,
+        sets: Object.fromEntries(sets),
+        alone: this.#alone,
+        left_out: missing.map((section) => `${section}: ${why(section)}`),
       },
-      scenarios: new Map(
-        [...sets].map(
-          ([
-            name,
-            {
-              workload: { scenario },
-            },
-          ]) => [name, scenario],
-        ),
-      ),
+      scenarios: new Map([...this.#sets].map(([name, { workload }]) => [name, workload.scenario])),
     };
   }
 
@@ -163,7 +188,7 @@ class GpuBench {
     });
   }
 
-  async #latency(daemon: DaemonProcess, status: DaemonStatus): Promise<BudgetLine[]> {
+  async #measureLatency(daemon: DaemonProcess, status: DaemonStatus): Promise<BudgetLine[]> {
     this.#options.say("added latency of an idle daemon");
     const models = this.#models.filter(({ name, sample }) => ONE_SHAPE.has(sample) && name === sample);
     const files = models.map(({ name }) => ({
@@ -233,7 +258,7 @@ class GpuBench {
   }
 
   /** Each of the three models by itself, as if the device were its own. */
-  async #alone(daemon: DaemonProcess, shared: CapacityFigures): Promise<AloneResult> {
+  async #measureAlone(daemon: DaemonProcess, shared: CapacityFigures): Promise<AloneResult> {
     const capacity: Record<string, CapacityFigures> = {};
     const models = this.#models.slice(0, 3);
     const together = this.#workload("three", models).scenario;
@@ -256,9 +281,8 @@ class GpuBench {
     };
   }
 
-  async #roundRobin(sets: ReadonlyMap<string, MeasuredSet>): Promise<Map<string, RoundRobinResult>> {
-    const results = new Map<string, RoundRobinResult>();
-    for (const [name, { set, workload: load }] of sets) {
+  async #measureRoundRobin(): Promise<void> {
+    for (const [name, { set, workload: load }] of this.#sets) {
       const policy = bestRoundRobin(load.scenario, (CHOICE_SHARE * set.loaded.scale) / LOADED_SHARE);
       this.#options.say(`round robin for ${name} models: ${policy}`);
       const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
@@ -266,11 +290,11 @@ class GpuBench {
         await this.#settle(daemon, load);
         const capacity = await this.#capacity(daemon, load, `${name} models, round robin`);
         const loaded = await measureLoad(daemon, load.scenario, set.loaded.scale);
-        results.set(name, { policy, capacity, loaded });
+        this.#roundRobin.set(name, { policy, capacity, loaded });
+        this.#options.interim(this.#found());
       } finally {
         await daemon.stop();
       }
     }
-    return results;
   }
 }

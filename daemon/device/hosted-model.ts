@@ -22,9 +22,17 @@ import {
   tensorStrings,
 } from "./runtime.ts";
 import { scrubPaths } from "./scrub.ts";
+import {
+  type BatchKind,
+  changesAreCostly,
+  kindKey,
+  kindsToSeparate,
+  mayPlanAnew,
+  modelBytes,
+} from "./size-sessions.ts";
 import { madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
-import { measureBucket, type TrialRun, warmUp } from "./warm-up.ts";
+import { measureBucket, type TrialRun, WARM_RUNS, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
 
@@ -66,7 +74,10 @@ const REMEMBERED_MAX = 256;
 
 export class HostedModel {
   readonly #request: LoadRequest;
+  /** Executes whatever has no session of its own. */
   readonly #session: InferenceSession;
+  /** By the kind of batch that each executes. */
+  readonly #ownSessions = new Map<string, InferenceSession>();
   readonly #trialTurn: Turn;
   readonly #layouts: LayoutCache;
   /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
@@ -108,6 +119,7 @@ export class HostedModel {
         padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         mixedOutputs: await model.#tryBatching(result),
+        sessions: await model.#separateSizes(result, progress),
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
         warmUpUs: Math.round((performance.now() - created) * 1000),
@@ -138,11 +150,11 @@ export class HostedModel {
     }
     const { results, executeUs } = await turn(async () => {
       try {
-        return await this.#run(feeds, prepared.fetches);
+        return await this.#run({ shape, bucket }, feeds, prepared.fetches);
       } catch (error) {
         if (prepared.places.size === 0 || !SHAPE_REFUSED.test((error as ExecutionError).message)) throw error;
         // An output's shape was not what its declaration promises: from now on all are copied.
-        const again = await this.#run(feeds, {});
+        const again = await this.#run({ shape, bucket }, feeds, {});
         this.#determined.clear();
         this.#learned.clear();
         this.#prepared = new WeakMap();
@@ -160,7 +172,7 @@ export class HostedModel {
   }
 
   async release(): Promise<void> {
-    await this.#session.release();
+    for (const session of [this.#session, ...this.#ownSessions.values()]) await session.release();
   }
 
   async #warmUp(
@@ -183,7 +195,7 @@ export class HostedModel {
       const kind = `${bucket}|${shape}`;
       if (made?.kind !== kind) made = { kind, feeds: this.#syntheticFeeds(shape, bucket) };
       const { feeds } = made;
-      const { results, executeUs } = await this.#trialTurn(() => this.#run(feeds, {}));
+      const { results, executeUs } = await this.#trialTurn(() => this.#run({ shape, bucket }, feeds, {}));
       this.#learn(shape, bucket, results);
       let bytes = this.#layouts.get(shape).inputsBytes;
       for (const spec of this.#request.outputs) {
@@ -222,7 +234,7 @@ export class HostedModel {
     gather(new Uint8Array(slot));
     const { feeds } = this.#makeTensors(slot, shape, bucket);
     const allFeeds = this.#syntheticFeeds(shape, bucket, feeds);
-    const { results } = await this.#trialTurn(() => this.#run(allFeeds, {}));
+    const { results } = await this.#trialTurn(() => this.#run({ shape, bucket }, allFeeds, {}));
     return this.#request.outputs.map(({ name, datatype }): Tensor => {
       const tensor = results[name]!;
       const data = datatype === "BYTES" ? tensorStrings(tensor) : tensorBytes(tensor);
@@ -230,13 +242,39 @@ export class HostedModel {
     });
   };
 
+  /**
+   * Where a change of the batch size is costly, gives sizes sessions of their own; resolves to how many sessions there are then. Without them
+   * it is served all the same, only slower.
+   */
+  async #separateSizes(result: KnownProfiles, progress: (activity: string) => void): Promise<number> {
+    const { path, provider } = this.#request;
+    const run = this.#trialRuns();
+    if (!mayPlanAnew(provider) || !(await changesAreCostly(result, run))) return 1;
+    for (const kind of kindsToSeparate(result, modelBytes(path))) {
+      progress(`session of its own for batches of ${kind.bucket}`);
+      try {
+        const session = await loadRuntime().InferenceSession.create(path, sessionOptions(this.#request));
+        this.#ownSessions.set(kindKey(kind), session);
+        for (let time = 0; time < WARM_RUNS; time++) await run(kind.shape, kind.bucket);
+      } catch {
+        // No room on the device for another copy.
+        await this.#ownSessions.get(kindKey(kind))?.release();
+        this.#ownSessions.delete(kindKey(kind));
+        break;
+      }
+    }
+    return 1 + this.#ownSessions.size;
+  }
+
   async #run(
+    kind: BatchKind,
     feeds: Tensors,
     fetches: Record<string, RuntimeTensor | null>,
   ): Promise<{ results: Tensors; executeUs: number }> {
     const begun = performance.now();
     try {
-      const results = (await this.#session.run(feeds, fetches)) as Tensors;
+      const session = this.#ownSessions.get(kindKey(kind)) ?? this.#session;
+      const results = (await session.run(feeds, fetches)) as Tensors;
       return { results, executeUs: Math.round((performance.now() - begun) * 1000) };
     } catch (error) {
       const executeUs = Math.round((performance.now() - begun) * 1000);

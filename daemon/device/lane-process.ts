@@ -355,6 +355,13 @@ export class LaneProcess {
     if (!fromCache) await this.#remember(identity, warmed);
     // It is not among the models that a restart loads again yet.
     if (this.#host !== host) throw new CrashedBeside("crashed", `lane ${this.lane} was lost when it had loaded`);
+    if (warmed.sessions > 1) {
+      const why = "the provider plans convolutions anew whenever the batch size changes";
+      this.#options.events.log(
+        "info",
+        `${version.key}: ${warmed.sessions} sessions, one for each batch size, since ${why}`,
+      );
+    }
     const { profiles, buckets, coldShapes, padding, unbatchedOutputs, mixedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,

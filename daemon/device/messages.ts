@@ -63,6 +63,8 @@ export interface WarmedModel extends KnownProfiles {
   readonly unbatchedOutputs: readonly string[];
   /** Outputs in which an item of a batch was answered otherwise than alone; empty where that was not tried. */
   readonly mixedOutputs: readonly string[];
+  /** One, or one for most batch sizes as well. */
+  readonly sessions: number;
   /** The largest warmed batch's inputs and outputs. */
   readonly slotBytes: number;
   /** Time to create the session; to warm and measure it. */

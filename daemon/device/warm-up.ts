@@ -31,7 +31,7 @@ type WarmUpRequest = Pick<
 >;
 
 /** The first run of a bucket allocates, the second still settles (on a GPU, the first chooses among algorithms too). */
-const WARM_RUNS = 2;
+export const WARM_RUNS = 2;
 const MEASURED_RUNS_MIN = 3;
 const MEASURED_RUNS_MAX = 15;
 /** Time for all lengths of a sequence together, as a multiple of that for one shape. */
