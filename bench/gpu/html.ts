@@ -1,6 +1,6 @@
 /** The result as a page. */
 
-import { attainmentChart, below, CHART, chart, dot, line, rule } from "../report/chart.ts";
+import { apart, attainmentChart, below, CHART, chart, dot, line, rule } from "../report/chart.ts";
 import { figure, milliseconds, percent } from "../report/format.ts";
 import { escapeHtml, htmlPage, htmlTable, LogAxis } from "../report/html.ts";
 import type { CapacityFigures, GpuBenchResult } from "./result.ts";
@@ -39,7 +39,7 @@ export function gpuHtml(result: GpuBenchResult): string {
     body.push(
       htmlTable(
         MODEL_TITLES,
-        modelRows(name, set).map((cells) => cells.map(escapeHtml)),
+        modelRows(set).map((cells) => cells.map(escapeHtml)),
       ),
     );
     const searches: [string, CapacityFigures][] = [["slackline", set.capacity]];
@@ -86,13 +86,18 @@ function profileChart({ profiles_ms }: GpuBenchResult): string {
   const grid = y.ticks().map((tick) => rule(y.at(tick), `${tick} ms`));
   const buckets = [...new Set(all.map(([bucket]) => bucket))];
   const labels = buckets.map((bucket) => below(x.at(bucket), String(bucket)));
+  const ends = shown.map(([, points]) => points.at(-1)!);
+  // Lines that end at the same size would have their names on top of each other.
+  const nameYs = ends.map(([bucket], i) => {
+    const beside = ends.flatMap(([other], j) => (other === bucket ? [j] : []));
+    return apart(beside.map((j) => y.at(ends[j]![1])))[beside.indexOf(i)]!;
+  });
   const lines = shown.map(([model, points], i) => {
     const at = points.map(([bucket, ms]) => `${x.at(bucket)},${y.at(ms)}`);
     const dots = points.map(([bucket, ms]) =>
       dot(x.at(bucket), y.at(ms), i, `${model}, batch of ${bucket}: ${milliseconds(ms)}`),
     );
-    const end = points.at(-1)!;
-    return `${line(at, i)}${dots.join("")}<text x="${x.at(end[0]) + 10}" y="${y.at(end[1]) + 4}">${escapeHtml(model)}</text>`;
+    return `${line(at, i)}${dots.join("")}<text x="${x.at(ends[i]![0]) + 10}" y="${nameYs[i]! + 4}">${escapeHtml(model)}</text>`;
   });
   return chart("Execution time by batch size", [...grid, ...labels, ...lines], "items in a batch");
 }

@@ -109,7 +109,8 @@ export async function writeBenchRepository(
     externalWeights: true,
   };
   const firstEncoder = models.find(({ sample }) => sample === "encoder")?.name ?? "";
-  for (const { name, sample, maxBatch, shapes } of models) {
+  for (const model of models) {
+    const { name, sample } = model;
     const version = path.join(folder, name, "1");
     mkdirSync(version, { recursive: true });
     if (name === firstEncoder) await makeModel(encoder, version);
@@ -117,12 +118,18 @@ export async function writeBenchRepository(
       const like = sample === "encoder" ? path.join(folder, firstEncoder) : path.join(SAMPLE_REPOSITORY, sample);
       cpSync(path.join(like, "1"), version, { recursive: true });
     }
-    // Every execution is to be the device's: it is what is measured.
-    const config = {
-      max_batch_size: maxBatch,
-      replicas: 0,
-      ...(shapes === undefined ? {} : { warm_shapes: [shapes] }),
-    };
-    writeFileSync(path.join(folder, name, "config.yaml"), `${JSON.stringify(config)}\n`);
+    writeBenchConfig(folder, model, null);
   }
+}
+
+/** @param sloMs the model's own where a policy goes by it; where it is null the daemon's default */
+export function writeBenchConfig(folder: string, { name, maxBatch, shapes }: BenchModel, sloMs: number | null): void {
+  const config = {
+    max_batch_size: maxBatch,
+    // Every execution is to be the device's: it is what is measured.
+    replicas: 0,
+    ...(shapes === undefined ? {} : { warm_shapes: [shapes] }),
+    ...(sloMs === null ? {} : { slo_ms: sloMs }),
+  };
+  writeFileSync(path.join(folder, name, "config.yaml"), `${JSON.stringify(config)}\n`);
 }

@@ -11,7 +11,7 @@ import type { BudgetLine } from "../budgets/budget.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels } from "../live/sample-models.ts";
 import { measureLoad, searchLiveCapacity } from "./measure.ts";
-import { type BenchModel, benchModels, writeBenchRepository } from "./models.ts";
+import { type BenchModel, benchModels, writeBenchConfig, writeBenchRepository } from "./models.ts";
 import { bestRoundRobin, predictCapacity, predictLoad } from "./predict.ts";
 import type { AloneResult, CapacityFigures, GpuBenchResult, RoundRobinResult, SetResult } from "./result.ts";
 import {
@@ -285,6 +285,10 @@ class GpuBench {
     for (const [name, { set, workload: load }] of this.#sets) {
       const policy = bestRoundRobin(load.scenario, (CHOICE_SHARE * set.loaded.scale) / LOADED_SHARE);
       this.#options.say(`round robin for ${name} models: ${policy}`);
+      // Its waits and batch sizes are parts of the models' SLOs, which for the simulator's choice were the callers' deadlines.
+      for (const model of this.#models) {
+        writeBenchConfig(path.join(this.#folder, "models"), model, set.slo_ms[model.name] ?? null);
+      }
       const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
       try {
         await this.#settle(daemon, load);

@@ -82,9 +82,9 @@ export function setRows(name: string, { loaded, filled, round_robin }: SetResult
 export const MODEL_TITLES = ["model", "deadline", "loaded, on time", "p99", "filled, on time", "p99"] as const;
 
 /** Each model's part of the set's loads. */
-export function modelRows(name: string, { slo_ms, loaded, filled }: SetResult): string[][] {
+export function modelRows({ slo_ms, loaded, filled }: SetResult): string[][] {
   return Object.entries(slo_ms).map(([model, sloMs]) => [
-    `${name}: ${model}`,
+    model,
     milliseconds(sloMs),
     ...[loaded, filled].flatMap(({ models }) => {
       const figures = models[model];
@@ -114,7 +114,10 @@ export function gpuText(result: GpuBenchResult): string {
   const sets = Object.entries(result.sets);
   for (const [titles, rows] of [
     [LOAD_TITLES, sets.flatMap(([name, set]) => setRows(name, set))],
-    [MODEL_TITLES, sets.flatMap(([name, set]) => modelRows(name, set))],
+    [
+      MODEL_TITLES,
+      sets.flatMap(([name, set]) => modelRows(set).map(([model, ...rest]) => [`${name}: ${model}`, ...rest])),
+    ],
   ] as const) {
     if (rows.length === 0) continue;
     const columns = titles.map((title, i) => ({ title, align: i === 0 ? ("left" as const) : ("right" as const) }));

@@ -39,7 +39,7 @@ function ticks(most: number): number[] {
 }
 
 /** Heights of texts moved down where they would cover each other. */
-function apart(heights: readonly number[]): number[] {
+export function apart(heights: readonly number[]): number[] {
   const moved = [...heights];
   let free = Number.NEGATIVE_INFINITY;
   for (const index of [...heights.keys()].sort((a, b) => heights[a]! - heights[b]!)) {

@@ -38,7 +38,11 @@ export function vulkanAdapters(): VulkanAdapter[] {
   info.writeUInt32LE(STRUCTURE_TYPE_INSTANCE_CREATE_INFO, 0);
   const instance = new BigUint64Array(1);
   const created: number = createInstance(info, null, instance);
-  if (created !== 0) throw new Error(`the Vulkan loader finds no usable driver (vkCreateInstance gave ${created})`);
+  if (created !== 0) {
+    // NVIDIA's driver is found and refuses where these are missing, which the loader says nowhere but there.
+    const hint = "NVIDIA's needs libglvnd0, libx11-6 and libxext6; VK_LOADER_DEBUG=all vulkaninfo says more";
+    throw new Error(`the Vulkan loader finds no usable driver (vkCreateInstance gave ${created}; ${hint})`);
+  }
   try {
     const count = Uint32Array.of(ADAPTERS_MAX);
     const devices = new BigUint64Array(ADAPTERS_MAX);
