@@ -73,6 +73,36 @@ test("fill is cut to what the slack holds", () => {
   assert.equal([...at.requests.values()].filter(({ state }) => state === "shed").length, 0);
 });
 
+test("after late answers fill leaves more room", () => {
+  const first = (late: number): string => {
+    const at = new World({
+      durationUs: ({ model, steps }) => (model.startsWith("stray") ? 50_000 : steps[0]!.predictedUs),
+    });
+    at.lane("gpu");
+    at.model({ model: "tight", sloUs: 30_000 }, linear(1000, 4000, 8));
+    at.model({ model: "batch" }, linear(1000, 4000, 16));
+    at.model({ model: "slow" }, linear(0, 60_000, 1));
+    for (let i = 0; i < late; i++) {
+      // Another each time: of one that has strayed the scheduler knows it.
+      at.model({ model: `stray${i}` }, linear(0, 20_000, 1));
+      const { id } = at.arrive(`stray${i}`, { inUs: 30_000 });
+      at.runFor(1_000_000);
+      assert.equal(at.requests.get(id)!.state, "answered");
+    }
+    at.runFor(20_000_000);
+    const before = at.started.length;
+    at.arrive("slow", { inUs: 1_000_000 });
+    for (let i = 0; i < 16; i++) at.arrive("batch", bestEffort);
+    at.arrive("tight", { inUs: 95_000 });
+    at.runFor(200_000);
+    const next = at.started[before + 1]!;
+    return `${next.model} ${next.items}`;
+  };
+  assert.equal(first(0), "batch 16");
+  assert.equal(first(1), "batch 16");
+  assert.notEqual(first(12), "batch 16");
+});
+
 test("best-effort work expires when nobody waits for it any more", () => {
   const at = world();
   at.arrive("slow", { inUs: 1_000_000 });
