@@ -29,6 +29,7 @@ import {
   kindsToSeparate,
   mayPlanAnew,
   modelBytes,
+  sizesWithRoom,
 } from "./size-sessions.ts";
 import { madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
@@ -113,13 +114,13 @@ export class HostedModel {
     try {
       checkInterface(request, session);
       const model = new HostedModel(request, session, trialTurn);
-      const result = await model.#warmUp(progress);
+      const result = await model.#separateSizes(await model.#warmUp(progress), progress);
       const warmed: WarmedModel = {
         ...result,
         padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         mixedOutputs: await model.#tryBatching(result),
-        sessions: await model.#separateSizes(result, progress),
+        sessions: 1 + model.#ownSessions.size,
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
         warmUpUs: Math.round((performance.now() - created) * 1000),
@@ -243,14 +244,19 @@ export class HostedModel {
   };
 
   /**
-   * Where a change of the batch size is costly, gives sizes sessions of their own; resolves to how many sessions there are then. Without them
-   * it is served all the same, only slower.
+   * Where a change of the batch size is costly, gives each size that there is room for a session of its own; resolves to what is left of what was
+   * warmed. Sizes for which there is no session after all are executed by the one that there is, only slower.
    */
-  async #separateSizes(result: KnownProfiles, progress: (activity: string) => void): Promise<number> {
+  async #separateSizes<Warmed extends KnownProfiles>(
+    warmed: Warmed,
+    progress: (activity: string) => void,
+  ): Promise<Warmed> {
     const { path, provider } = this.#request;
     const run = this.#trialRuns();
-    if (!mayPlanAnew(provider) || !(await changesAreCostly(result, run))) return 1;
-    for (const kind of kindsToSeparate(result, modelBytes(path))) {
+    if (!mayPlanAnew(provider) || !(await changesAreCostly(warmed, run))) return warmed;
+    const bytes = modelBytes(path);
+    const kept = { ...warmed, ...sizesWithRoom(warmed, bytes) };
+    for (const kind of kindsToSeparate(kept, bytes)) {
       progress(`session of its own for batches of ${kind.bucket}`);
       try {
         const session = await loadRuntime().InferenceSession.create(path, sessionOptions(this.#request));
@@ -263,7 +269,7 @@ export class HostedModel {
         break;
       }
     }
-    return 1 + this.#ownSessions.size;
+    return kept;
   }
 
   async #run(

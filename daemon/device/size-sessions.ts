@@ -5,6 +5,7 @@
  */
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
+import type { ProfilePoint } from "../scheduler/types.ts";
 import type { KnownProfiles } from "./messages.ts";
 import type { Provider } from "./provider.ts";
 import type { TrialRun } from "./warm-up.ts";
@@ -12,7 +13,7 @@ import type { TrialRun } from "./warm-up.ts";
 /** Less than this, or than an execution takes, is not worth another copy of the weights on the device. */
 const COST_MIN_US = 2_000;
 const TRIES = 2;
-/** Of weights in copies of one model. */
+/** Of weights in copies of one model, besides the first. */
 const COPIES_BYTES_MAX = 2 ** 31;
 const COPIES_MAX = 24;
 
@@ -48,13 +49,31 @@ export function mayPlanAnew({ name }: Provider): boolean {
 }
 
 /**
- * What gets a session of its own: all that was warmed but the last, which stays with the session that is there and that also executes what was
- * not warmed. Fewer where the copies would take too much of the device's memory: then those of the largest batches, which waste most by waiting.
+ * As many of the batch sizes as sessions have room for, the smallest and the largest among them: a batch that is padded further takes less than one
+ * that is planned anew. All of them where there is room for less than two of each shape, and then none gets a session.
  */
-export function kindsToSeparate({ buckets, profiles }: KnownProfiles, modelBytes: number): BatchKind[] {
-  const kinds = [...buckets].reverse().flatMap((bucket) => Object.keys(profiles).map((shape) => ({ shape, bucket })));
-  const room = Math.min(COPIES_MAX, Math.floor(COPIES_BYTES_MAX / Math.max(1, modelBytes)));
-  return kinds.slice(0, -1).slice(0, room);
+export function sizesWithRoom(warmed: KnownProfiles, modelBytes: number): KnownProfiles {
+  const { buckets, profiles } = warmed;
+  const sizes = sizesOfEachShape(warmed, modelBytes);
+  if (sizes >= buckets.length || sizes < 2) return warmed;
+  const kept = Array.from({ length: sizes }, (_, i) => buckets[Math.round((i * (buckets.length - 1)) / (sizes - 1))]!);
+  const isKept = ({ bucket }: ProfilePoint): boolean => kept.includes(bucket);
+  const all = Object.entries(profiles).map(([shape, profile]) => [shape, profile.filter(isKept)] as const);
+  return { buckets: kept, profiles: Object.fromEntries(all) };
+}
+
+/** What gets a session of its own: all but the last, which stays with the session that is there and that also executes what was not warmed. */
+export function kindsToSeparate(warmed: KnownProfiles, modelBytes: number): BatchKind[] {
+  const { buckets, profiles } = warmed;
+  if (sizesOfEachShape(warmed, modelBytes) < buckets.length) return [];
+  return Object.keys(profiles)
+    .flatMap((shape) => buckets.map((bucket) => ({ shape, bucket })))
+    .slice(0, -1);
+}
+
+function sizesOfEachShape({ profiles }: KnownProfiles, modelBytes: number): number {
+  const copies = Math.min(COPIES_MAX, Math.floor(COPIES_BYTES_MAX / Math.max(1, modelBytes)));
+  return Math.floor((copies + 1) / Object.keys(profiles).length);
 }
 
 /** The model's file and what lies beside it: its weights, where they are in files of their own. */

@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { changesAreCostly, kindsToSeparate, mayPlanAnew, modelBytes } from "../../daemon/device/size-sessions.ts";
+import {
+  changesAreCostly,
+  kindsToSeparate,
+  mayPlanAnew,
+  modelBytes,
+  sizesWithRoom,
+} from "../../daemon/device/size-sessions.ts";
 import type { TrialRun } from "../../daemon/device/warm-up.ts";
 import { tempDir } from "../config/temp-dir.ts";
 
@@ -31,23 +37,36 @@ test("a hiccup is not taken for a cost", async () => {
   assert.equal(await changesAreCostly(SIZES, hiccups), false);
 });
 
-test("all sizes but the last get a session, the largest first, as far as there is room", () => {
-  const kinds = kindsToSeparate(SIZES, 1e6);
-  assert.deepEqual(
-    kinds.map(({ bucket }) => bucket),
-    [16, 4],
-  );
-  assert.deepEqual(
-    kindsToSeparate(SIZES, 1.5e9).map(({ bucket }) => bucket),
-    [16],
-  );
-  assert.deepEqual(kindsToSeparate(SIZES, 3e9), []);
+test("all sizes but the last get a session", () => {
   const shapes = { buckets: [1, 2], profiles: { "x:8": [], "x:16": [] } };
+  assert.deepEqual(
+    kindsToSeparate(SIZES, 1e6).map(({ bucket }) => bucket),
+    [1, 4],
+  );
   assert.deepEqual(kindsToSeparate(shapes, 1e6), [
-    { bucket: 2, shape: "x:8" },
-    { bucket: 2, shape: "x:16" },
-    { bucket: 1, shape: "x:8" },
+    { shape: "x:8", bucket: 1 },
+    { shape: "x:8", bucket: 2 },
+    { shape: "x:16", bucket: 1 },
   ]);
+});
+
+test("where there is no room for all sizes, some are left out, but never the smallest and the largest", () => {
+  const buckets = [1, 2, 4, 8, 12, 16, 24, 32];
+  const warmed = { buckets, profiles: { "": buckets.map((bucket) => ({ bucket, us: bucket * 100 })) } };
+  const left = (modelBytes: number): readonly number[] => {
+    const kept = sizesWithRoom(warmed, modelBytes);
+    assert.deepEqual(
+      kept.profiles[""]!.map(({ bucket }) => bucket),
+      kept.buckets,
+    );
+    assert.equal(kindsToSeparate(kept, modelBytes).length, modelBytes > 2 ** 31 ? 0 : kept.buckets.length - 1);
+    return kept.buckets;
+  };
+  assert.deepEqual(left(100e6), buckets);
+  assert.deepEqual(left(500e6), [1, 4, 12, 16, 32]);
+  assert.deepEqual(left(1e9), [1, 12, 32]);
+  assert.deepEqual(left(2e9), [1, 32]);
+  assert.deepEqual(left(3e9), buckets);
 });
 
 test("a model's bytes are those of all files beside it", (t) => {
