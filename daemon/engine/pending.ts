@@ -33,18 +33,6 @@ export class ModelQueue {
   }
 }
 
-/**
- * An answer that is ready at its deadline is late for its caller: it is still to be written, and to be read. What waits behind other work up to
- * the last moment is to be ready so much earlier, but no more than a part of the time that it has.
- */
-const WAY_US = 1_000;
-const WAY_PART_MAX = 0.05;
-
-function planByUs(deadlineUs: number | null, arrivedUs: number): number | null {
-  if (deadlineUs === null) return null;
-  return deadlineUs - Math.round(Math.min(WAY_US, WAY_PART_MAX * Math.max(0, deadlineUs - arrivedUs)));
-}
-
 /** A request from its arrival to its outcome: its payload, and who waits for the answer. */
 export class PendingRequest implements AcceptedRequest {
   readonly id: RequestId;
@@ -88,7 +76,7 @@ export class PendingRequest implements AcceptedRequest {
     this.inputs = request.inputs;
     this.outputs = request.outputs;
     this.deadlineUs = request.deadlineUs;
-    this.planByUs = request.planByUs ?? planByUs(request.deadlineUs, arrivedUs);
+    this.planByUs = request.planByUs ?? request.deadlineUs;
     this.explicit = request.explicit;
     this.expiresUs = request.expiresUs;
     this.tenant = request.tenant;

@@ -1,5 +1,5 @@
 import type { LanePlan } from "./group.ts";
-import { GROUPS_MAX, ITEMS_MAX, type View } from "./view.ts";
+import { GROUPS_MAX, ITEMS_MAX, type View, wayUs } from "./view.ts";
 
 /** Batch sizes that are tried, as parts of the largest. */
 const SIZE_PARTS = [1, 0.75, 0.5, 0.375, 0.25] as const;
@@ -74,7 +74,7 @@ export class FillTest {
       const dueUs = this.#due[g]! - view.nowUs;
       if (dueUs === Number.POSITIVE_INFINITY) return true;
       workUs += this.#workUs(view, g, fillUs);
-      const roomUs = dueUs - workUs;
+      const roomUs = dueUs - wayUs(view.sloUs[g]!) - workUs;
       if (roomUs < needUs) return false;
       if (roomUs - (1 + 0.3 * guard) * this.#arrivingUs(view, dueUs) < needUs) return false;
     }

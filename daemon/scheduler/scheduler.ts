@@ -158,7 +158,7 @@ export class CentralScheduler implements Scheduler {
     for (const request of requests) {
       if (request.deadlineUs === NEVER) continue;
       group.model.fairness.count(!ok || nowUs > request.deadlineUs);
-      if (!request.bestEffort && nowUs > request.deadlineUs) this.#planner.fill.countLoss();
+      if (ok && !request.bestEffort && nowUs > request.deadlineUs) this.#planner.fill.countLoss();
     }
     lane.remember({ model: plan.model, startUs, endUs: nowUs, predictedUs: Math.round(predictedUs) });
     const { following } = lane;

@@ -1,5 +1,5 @@
 import type { Candidate, Candidates } from "./candidates.ts";
-import { ITEMS_MAX, type View } from "./view.ts";
+import { ITEMS_MAX, type View, wayUs } from "./view.ts";
 
 /** While best-effort work waits for slack, only batches longer than this part of the smallest SLO go ahead of others. */
 const LONG_PART = 0.2;
@@ -105,14 +105,14 @@ export class SlackTest {
       const g = this.#byUrgency[i]!.group;
       const grown = Math.min(cap[g]!, Math.ceil(items[g]! + expectedItems(rate[g]!, t - nowUs)));
       t += cautiousUs(view, g, grown);
-      if (t > deadlines[g * ITEMS_MAX]!) return false;
+      if (t > deadlines[g * ITEMS_MAX]! - wayUs(sloUs[g]!)) return false;
     }
     for (let g = 0; g < view.count; g++) {
       if (items[g]! > 0 || rate[g]! * sloUs[g]! < EXPECTED_MIN) continue;
       const expected = expectedItems(rate[g]!, candidate.us);
       const size = Math.max(1, Math.min(cap[g]!, Math.ceil(expected)));
       t += safeUs[g]![size]! * (1 - Math.exp(-expected));
-      if (t > nowUs + sloUs[g]!) return false;
+      if (t > nowUs + sloUs[g]! - wayUs(sloUs[g]!)) return false;
     }
     return true;
   }

@@ -11,6 +11,18 @@ export const ITEMS_MAX = 512;
 /** Lanes that roll-outs simulate side by side. */
 export const LANES_MAX = 8;
 
+/** Much more than an answer takes to be written and read, and the part of an SLO that it may be at most. */
+const WAY_US = 1_000;
+const WAY_PART_MAX = 0.05;
+
+/**
+ * How long before its deadline work is to be ready that waits for the sake of other work: an answer that is ready at its deadline is late for its
+ * caller. Work that nothing goes ahead of may take all of its time.
+ */
+export function wayUs(sloUs: number): number {
+  return Math.min(WAY_US, WAY_PART_MAX * sloUs);
+}
+
 const EMPTY = new Float64Array(1);
 const EMPTY_INDEX = new Int32Array(1);
 

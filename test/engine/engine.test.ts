@@ -37,21 +37,6 @@ test("answers a request with timings from its arrival to its end", () => {
   assert.deepEqual({ queueUs, lateUs }, { queueUs: 2_000, lateUs: 400 });
 });
 
-test("plans an answer for a moment before its deadline, and by an earlier time where one is named", () => {
-  const planned: (number | null)[] = [];
-  const scheduler: Scheduler = {
-    step: (event) => {
-      if (event.type === "arrive") planned.push(event.request.deadlineUs);
-      return [];
-    },
-  };
-  const rig = new EngineRig({ scheduler });
-  rig.clock.moveTo(500);
-  for (const deadlineUs of [100_500, 10_500, 500, null]) rig.submit({ deadlineUs });
-  rig.submit({ deadlineUs: 100_500, planByUs: 60_000 });
-  assert.deepEqual(planned, [99_500, 10_000, 500, null, 60_000]);
-});
-
 test("starts the next batch before it answers the one that ended", () => {
   const order: string[] = [];
   const rig = new EngineRig();
