@@ -17,11 +17,12 @@ export interface GpuReading {
 }
 
 const FIELDS = "uuid,name,utilization.gpu,memory.total,memory.used,power.draw,power.limit";
-/** A program that has not answered by then is left to itself; what it says later is still read. */
+/** A program that has not answered by then is not waited for; what it says later is still read. */
 const FIRST_ANSWER_MS = 10_000;
-/** A reading that so many intervals have not renewed is no longer shown: the driver may hang. */
-const STALE_INTERVALS = 5;
-const STALE_MS_MIN = 5_000;
+/** After so many intervals without an answer, and no less than this, the driver is taken to hang. */
+const SILENT_INTERVALS = 5;
+const SILENT_MS_MIN = 10_000;
+const RESTART_INTERVALS = 5;
 /** Of what the program says against itself. */
 const COMPLAINT_LENGTH_MAX = 1000;
 const MIB = 1024 * 1024;
@@ -42,14 +43,18 @@ export interface GpuMetricsOptions {
  */
 export class GpuMetrics {
   readonly #options: GpuMetricsOptions;
+  readonly #silentMs: number;
   readonly #readings = new Map<string, { readonly reading: GpuReading; readonly atMs: number }>();
   #child: ChildProcess | null = null;
   #restart: NodeJS.Timeout | null = null;
   #stopped = false;
-  #failing = false;
+  /** Whether it was told that no figures come, and none have come since. */
+  #told = false;
 
   constructor(registry: Registry, options: GpuMetricsOptions) {
     this.#options = options;
+    this.#silentMs = Math.max(SILENT_MS_MIN, SILENT_INTERVALS * options.intervalMs);
+    this.#silentMs = Math.max(SILENT_MS_MIN, SILENT_INTERVALS * options.intervalMs);
     this.#gauge(
       registry,
       "nv_gpu_utilization",
@@ -62,26 +67,23 @@ export class GpuMetrics {
     this.#gauge(registry, "nv_gpu_power_limit", "Power limit of the GPU, watts", "powerLimitW");
   }
 
-  /** The last answers, by GPU; empty where there are none. */
+  /** The last answer about each GPU; none that is old. */
   get readings(): readonly GpuReading[] {
-    const staleMs = Math.max(STALE_MS_MIN, STALE_INTERVALS * this.#options.intervalMs);
-    const since = performance.now() - staleMs;
+    const since = performance.now() - this.#silentMs;
     return [...this.#readings.values()].filter(({ atMs }) => atMs >= since).map(({ reading }) => reading);
   }
 
   /** Resolves, once there is a first answer or none to be had, with whether the program is there; if not it is not tried again. */
-  start(): Promise<boolean> {
-    return new Promise((resolve) => {
-      const child = this.#run((found) => {
+  async start(): Promise<boolean> {
+    const found = await new Promise<boolean>((resolve) => {
+      const late = setTimeout(resolve, FIRST_ANSWER_MS, true);
+      this.#run((isThere) => {
         clearTimeout(late);
-        letGo(child);
-        resolve(found);
+        resolve(isThere);
       });
-      const late = setTimeout(() => {
-        letGo(child);
-        resolve(true);
-      }, FIRST_ANSWER_MS);
     });
+    this.#letGo();
+    return found;
   }
 
   stop(): void {
@@ -90,46 +92,77 @@ export class GpuMetrics {
     this.#child?.kill();
   }
 
-  /** @param onFirst told at the first answer or at the end, whichever comes first */
-  #run(onFirst: (found: boolean) => void): ChildProcess {
+  /** @param onFirst told at the first answer, or at the end of a program that gives none */
+  #run(onFirst: (isThere: boolean) => void): void {
     const { program = "nvidia-smi", intervalMs } = this.#options;
     const args = [`--query-gpu=${FIELDS}`, "--format=csv,noheader,nounits", `--loop-ms=${Math.round(intervalMs)}`];
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let child: ChildProcess;
+    try {
+      // Out of reach of a Ctrl-C, which the daemon answers by draining; without the daemon its next line ends it.
+      child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
+    } catch (error) {
+      this.#ended((error as Error).message);
+      onFirst(true);
+      return;
+    }
     this.#child = child;
+    const silent = setTimeout(() => {
+      this.#tell(`no answer for ${this.#silentMs / 1000} s`);
+      child.kill("SIGKILL");
+    }, this.#silentMs).unref();
+    const answered = new Set<string>();
     let complaint = "";
-    child.stderr.on("data", (chunk: Buffer) => {
-      complaint = `${complaint}${chunk}`.slice(-COMPLAINT_LENGTH_MAX);
-    });
-    createInterface({ input: child.stdout }).on("line", (line) => {
-      const [reading] = parseReadings(line);
-      // What is no reading may be the reason why there is none.
-      if (reading === undefined) complaint = `${complaint}\n${line}`.slice(-COMPLAINT_LENGTH_MAX);
-      else {
-        this.#readings.set(reading.uuid, { reading, atMs: performance.now() });
-        this.#failing = false;
-        onFirst(true);
-      }
-    });
+    const complain = (text: string): void => {
+      complaint = `${complaint}${text}`.slice(-COMPLAINT_LENGTH_MAX);
+    };
+    // Where descriptors ran out there are no streams, and an error follows.
+    child.stderr?.on("data", (chunk: Buffer) => complain(String(chunk)));
+    if (child.stdout) {
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        const [reading] = parseReadings(line);
+        // What is no reading may be the reason why there is none.
+        if (reading === undefined) return complain(`\n${line}`);
+        const { uuid } = reading;
+        silent.refresh();
+        this.#readings.set(uuid, { reading, atMs: performance.now() });
+        // It may tell of one GPU, and fail at the next.
+        if (answered.has(uuid)) this.#told = false;
+        if (answered.size === 0) onFirst(true);
+        answered.add(uuid);
+      });
+    }
     child.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") onFirst(false);
-      else this.#ended(error.message, onFirst);
+      if (child.pid !== undefined) return;
+      clearTimeout(silent);
+      if (error.code !== "ENOENT") this.#ended(error.message);
+      onFirst(error.code !== "ENOENT");
     });
     child.once("close", (code, signal) => {
       if (child.pid === undefined) return;
-      this.#ended(complaint.trim().split("\n").at(-1) || `it ended with ${signal ?? `exit code ${code}`}`, onFirst);
+      clearTimeout(silent);
+      this.#ended(complaint.trim().split("\n").at(-1) || `it ended with ${signal ?? `exit code ${code}`}`);
+      onFirst(true);
     });
-    return child;
   }
 
-  #ended(reason: string, onFirst: (found: boolean) => void): void {
+  #ended(reason: string): void {
     this.#child = null;
-    this.#readings.clear();
-    onFirst(true);
     if (this.#stopped) return;
-    if (!this.#failing) this.#options.onError?.(`nvidia-smi failed: ${reason}`);
-    this.#failing = true;
-    this.#restart = setTimeout(() => letGo(this.#run(() => undefined)), this.#options.intervalMs);
-    this.#restart.unref();
+    this.#tell(reason);
+    this.#restart = setTimeout(() => {
+      this.#run(() => undefined);
+      this.#letGo();
+    }, RESTART_INTERVALS * this.#options.intervalMs).unref();
+  }
+
+  #tell(reason: string): void {
+    if (!this.#told) this.#options.onError?.(`nvidia-smi failed: ${reason}`);
+    this.#told = true;
+  }
+
+  /** So that a process which has nothing else to do ends without waiting for the program. */
+  #letGo(): void {
+    for (const handle of [this.#child, this.#child?.stdout as Socket, this.#child?.stderr as Socket]) handle?.unref();
   }
 
   #gauge(registry: Registry, name: string, help: string, field: keyof GpuReading): void {
@@ -148,11 +181,6 @@ export class GpuMetrics {
       },
     });
   }
-}
-
-/** So that a process which has nothing else to do ends without waiting for it. */
-function letGo(child: ChildProcess): void {
-  for (const handle of [child, child.stdout as Socket, child.stderr as Socket]) handle.unref();
 }
 
 /** Parses `nvidia-smi --format=csv,noheader,nounits`; lines that are no GPU's are left out. */

@@ -83,6 +83,38 @@ test("a driver that fails is told once, and asked again", async (t) => {
   assert.deepEqual(errors, ["nvidia-smi failed: no driver"]);
 });
 
+test("a program that answers for one GPU and fails at the next is told once, and the answer is shown", async (t) => {
+  const errors: string[] = [];
+  const folder = tempDir(t);
+  const script = `echo x >> ${folder}/runs\necho "${LINE}"\necho "Unable to determine the device handle" >&2\nexit 15`;
+  const metrics = new GpuMetrics(new Registry(), {
+    program: program(t, script),
+    intervalMs: 2,
+    onError: (text) => errors.push(text),
+  });
+  t.after(() => metrics.stop());
+  await metrics.start();
+  const runs = (): number => readFileSync(`${folder}/runs`, "utf8").length / 2;
+  while (runs() < 4) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(errors, ["nvidia-smi failed: Unable to determine the device handle"]);
+  assert.equal(metrics.readings.length, 1);
+});
+
+test("a program that can't be started is told, and does not end the daemon", async (t) => {
+  const file = path.join(tempDir(t), "nvidia-smi");
+  writeFileSync(file, "not executable");
+  const errors: string[] = [];
+  const metrics = new GpuMetrics(new Registry(), {
+    program: file,
+    intervalMs: 1_000,
+    onError: (text) => errors.push(text),
+  });
+  t.after(() => metrics.stop());
+  assert.equal(await metrics.start(), true);
+  assert.equal(errors.length, 1);
+  assert.match(errors[0]!, /EACCES/);
+});
+
 test("lines that are no GPU's are left out", () => {
   assert.deepEqual(parseReadings("\nNo devices were found\nGPU-1, a\n"), []);
   assert.equal(parseReadings(`${LINE}\n`)[0]?.utilization, 0.37);
