@@ -25,7 +25,7 @@ export function mergeWarmed(warmed: readonly WarmedModel[]): WarmedModel {
     padding: warmed.find(({ padding }) => padding?.ok === false)?.padding ?? first.padding,
     unbatchedOutputs: [...new Set(warmed.flatMap((one) => one.unbatchedOutputs))],
     mixedOutputs: [...new Set(warmed.flatMap((one) => one.mixedOutputs))],
-    sessions: Math.max(...warmed.map((one) => one.sessions)),
+    separated: first.separated,
     slotBytes: Math.max(...warmed.map((one) => one.slotBytes)),
     createUs: Math.max(...warmed.map((one) => one.createUs)),
     warmUpUs: Math.max(...warmed.map((one) => one.warmUpUs)),

@@ -24,12 +24,12 @@ import {
 import { scrubPaths } from "./scrub.ts";
 import {
   type BatchKind,
-  changesAreCostly,
   kindKey,
-  kindsToSeparate,
-  mayPlanAnew,
   modelBytes,
-  sizesWithRoom,
+  planSessions,
+  type SizeCosts,
+  sizeCosts,
+  withoutSizes,
 } from "./size-sessions.ts";
 import { madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
@@ -79,6 +79,7 @@ export class HostedModel {
   readonly #session: InferenceSession;
   /** By the kind of batch that each executes. */
   readonly #ownSessions = new Map<string, InferenceSession>();
+  #separated: WarmedModel["separated"] = null;
   readonly #trialTurn: Turn;
   readonly #layouts: LayoutCache;
   /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
@@ -97,11 +98,16 @@ export class HostedModel {
     this.#determined = determinedOutputs(session);
   }
 
-  /** Creates the session and warms it, each trial run in a turn of its own; rejects with a `LoadError`. */
+  /**
+   * Creates the session and warms it, each trial run in a turn of its own; rejects with a `LoadError`.
+   *
+   * @param costs of changing the batch size; null where there are none
+   */
   static async load(
     request: LoadRequest,
     trialTurn: Turn,
     progress: (activity: string) => void,
+    costs: SizeCosts | null = sizeCosts(request.provider),
   ): Promise<{ model: HostedModel; warmed: WarmedModel }> {
     const begun = performance.now();
     let session: InferenceSession;
@@ -111,23 +117,23 @@ export class HostedModel {
       throw new LoadError("invalid", scrubPaths(messageOf(error), request.path));
     }
     const created = performance.now();
+    const model = new HostedModel(request, session, trialTurn);
     try {
       checkInterface(request, session);
-      const model = new HostedModel(request, session, trialTurn);
-      const result = await model.#separateSizes(await model.#warmUp(progress), progress);
+      const result = await model.#separateSizes(await model.#warmUp(progress), costs, progress);
       const warmed: WarmedModel = {
         ...result,
         padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         mixedOutputs: await model.#tryBatching(result),
-        sessions: 1 + model.#ownSessions.size,
+        separated: model.#separated,
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
         warmUpUs: Math.round((performance.now() - created) * 1000),
       };
       return { model, warmed };
     } catch (error) {
-      await session.release();
+      await model.release();
       if (error instanceof LoadError) throw error;
       const why = scrubPaths(messageOf(error), request.path);
       throw new LoadError("warm-up", `no trial run succeeded: ${why} (${TRIAL_HINT})`);
@@ -193,7 +199,7 @@ export class HostedModel {
   #trialRuns(): TrialRun {
     let made: { readonly kind: string; readonly feeds: Tensors } | null = null;
     return async (shape, bucket) => {
-      const kind = `${bucket}|${shape}`;
+      const kind = kindKey({ shape, bucket });
       if (made?.kind !== kind) made = { kind, feeds: this.#syntheticFeeds(shape, bucket) };
       const { feeds } = made;
       const { results, executeUs } = await this.#trialTurn(() => this.#run({ shape, bucket }, feeds, {}));
@@ -244,32 +250,44 @@ export class HostedModel {
   };
 
   /**
-   * Where a change of the batch size is costly, gives each size that there is room for a session of its own; resolves to what is left of what was
-   * warmed. Sizes for which there is no session after all are executed by the one that there is, only slower.
+   * Where a change of the batch size is costly, gives sizes sessions of their own as far as there is room; resolves to what is left of what was
+   * warmed. What has none is executed by the session that there is, only slower.
    */
   async #separateSizes<Warmed extends KnownProfiles>(
     warmed: Warmed,
+    costs: SizeCosts | null,
     progress: (activity: string) => void,
   ): Promise<Warmed> {
-    const { path, provider } = this.#request;
+    const { path, buckets } = this.#request;
     const run = this.#trialRuns();
-    if (!mayPlanAnew(provider) || !(await changesAreCostly(warmed, run))) return warmed;
+    const costUs = (await costs?.changeUs(warmed, run)) ?? 0;
+    if (costs === null || costUs === 0) return warmed;
     const bytes = modelBytes(path);
-    const kept = { ...warmed, ...sizesWithRoom(warmed, bytes) };
-    for (const kind of kindsToSeparate(kept, bytes)) {
+    const { separate, dropped } = planSessions(warmed, { modelBytes: bytes, costUs, mayDrop: buckets === null });
+    let problem: string | null = null;
+    for (const kind of separate) {
       progress(`session of its own for batches of ${kind.bucket}`);
-      try {
-        const session = await loadRuntime().InferenceSession.create(path, sessionOptions(this.#request));
-        this.#ownSessions.set(kindKey(kind), session);
-        for (let time = 0; time < WARM_RUNS; time++) await run(kind.shape, kind.bucket);
-      } catch {
-        // No room on the device for another copy.
-        await this.#ownSessions.get(kindKey(kind))?.release();
-        this.#ownSessions.delete(kindKey(kind));
-        break;
-      }
+      if (!costs.hasRoomFor(bytes)) problem = "the device has no memory to spare";
+      else problem = await this.#separate(kind, run);
+      if (problem !== null) break;
     }
-    return kept;
+    this.#separated = { sessions: 1 + this.#ownSessions.size, costUs, dropped, problem };
+    return withoutSizes(warmed, dropped);
+  }
+
+  /** Resolves to why there is no session of its own, or null. */
+  async #separate(kind: BatchKind, run: TrialRun): Promise<string | null> {
+    let session: InferenceSession | null = null;
+    try {
+      session = await loadRuntime().InferenceSession.create(this.#request.path, sessionOptions(this.#request));
+      this.#ownSessions.set(kindKey(kind), session);
+      for (let time = 0; time < WARM_RUNS; time++) await run(kind.shape, kind.bucket);
+      return null;
+    } catch (error) {
+      this.#ownSessions.delete(kindKey(kind));
+      await session?.release();
+      return scrubPaths(messageOf(error), this.#request.path);
+    }
   }
 
   async #run(
@@ -279,7 +297,7 @@ export class HostedModel {
   ): Promise<{ results: Tensors; executeUs: number }> {
     const begun = performance.now();
     try {
-      const session = this.#ownSessions.get(kindKey(kind)) ?? this.#session;
+      const session = (this.#ownSessions.size > 0 && this.#ownSessions.get(kindKey(kind))) || this.#session;
       const results = (await session.run(feeds, fetches)) as Tensors;
       return { results, executeUs: Math.round((performance.now() - begun) * 1000) };
     } catch (error) {
@@ -289,7 +307,7 @@ export class HostedModel {
   }
 
   #prepare(slot: ArrayBuffer, shape: string, bucket: number): Prepared {
-    const key = `${bucket}|${shape}`;
+    const key = kindKey({ shape, bucket });
     let byKey = this.#prepared.get(slot);
     if (byKey === undefined) {
       byKey = new Map();
@@ -314,7 +332,7 @@ export class HostedModel {
       const place = layout.inputs[index]!;
       feeds[spec.name] = tensorOver(spec.datatype, slot, place.offset, withItems(place.shape, bucket, batched));
     }
-    const learned = this.#learned.get(`${bucket}|${shape}`);
+    const learned = this.#learned.get(kindKey({ shape, bucket }));
     const places = new Map<string, OutputPlace>();
     const fetches: Record<string, RuntimeTensor | null> = {};
     let free = layout.inputsBytes;
@@ -362,7 +380,7 @@ export class HostedModel {
   }
 
   #learn(shape: string, bucket: number, results: Tensors): void {
-    const key = `${bucket}|${shape}`;
+    const key = kindKey({ shape, bucket });
     if (this.#learned.has(key)) return;
     if (this.#learned.size >= REMEMBERED_MAX) this.#learned.clear();
     const shapes = new Map<string, readonly number[]>();

@@ -13,7 +13,7 @@ import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
-import type { FromThread, KnownProfiles, LoadRequest, WarmedModel } from "./messages.ts";
+import type { FromThread, KnownProfiles, LoadRequest, SeparatedSizes, WarmedModel } from "./messages.ts";
 import { yieldToDaemon } from "./priority.ts";
 import { monotoneProfile } from "./profile.ts";
 import { identityOf, ProfileCache, type ProfileIdentity } from "./profile-cache.ts";
@@ -355,13 +355,7 @@ export class LaneProcess {
     if (!fromCache) await this.#remember(identity, warmed);
     // It is not among the models that a restart loads again yet.
     if (this.#host !== host) throw new CrashedBeside("crashed", `lane ${this.lane} was lost when it had loaded`);
-    if (warmed.sessions > 1) {
-      const why = "the provider plans convolutions anew whenever the batch size changes";
-      this.#options.events.log(
-        "info",
-        `${version.key}: ${warmed.sessions} sessions, one for each batch size, since ${why}`,
-      );
-    }
+    if (warmed.separated !== null) this.#tellOfSizes(version.key, warmed.separated);
     const { profiles, buckets, coldShapes, padding, unbatchedOutputs, mixedOutputs, createUs, warmUpUs } = warmed;
     return {
       version,
@@ -381,6 +375,14 @@ export class LaneProcess {
         warmUpUs,
       },
     };
+  }
+
+  #tellOfSizes(key: string, { sessions, costUs, dropped, problem }: SeparatedSizes): void {
+    const cost = `a batch of another size than the one before takes ${Math.round(costUs / 1000)} ms more`;
+    const left = dropped.length === 0 ? "" : `; batches of ${dropped.join(", ")} are padded to the next size`;
+    const { events } = this.#options;
+    events.log("info", `${key}: ${cost}, so ${sessions} sessions share its batch sizes${left}`);
+    if (problem !== null) events.log("warn", `${key}: there are no more sessions: ${problem}`);
   }
 
   async #loadOn(

@@ -55,6 +55,16 @@ export interface ColdShape {
   readonly message: string;
 }
 
+/** Batch sizes have sessions of their own, since a change of the size costs time. */
+export interface SeparatedSizes {
+  readonly sessions: number;
+  readonly costUs: number;
+  /** Batch sizes that were given up for want of room. */
+  readonly dropped: readonly number[];
+  /** Why there are no more sessions, where there should be. */
+  readonly problem: string | null;
+}
+
 export interface WarmedModel extends KnownProfiles {
   readonly coldShapes: readonly ColdShape[];
   /** null where there was nothing to try. */
@@ -63,8 +73,8 @@ export interface WarmedModel extends KnownProfiles {
   readonly unbatchedOutputs: readonly string[];
   /** Outputs in which an item of a batch was answered otherwise than alone; empty where that was not tried. */
   readonly mixedOutputs: readonly string[];
-  /** One, or one for most batch sizes as well. */
-  readonly sessions: number;
+  /** Null where one session executes all batches. */
+  readonly separated: SeparatedSizes | null;
   /** The largest warmed batch's inputs and outputs. */
   readonly slotBytes: number;
   /** Time to create the session; to warm and measure it. */

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { CUDA_DRIVER } from "./page-lock.ts";
+import { CUDA_DRIVER } from "./cuda-device.ts";
 import type { ProbeRequest } from "./probe-types.ts";
 import type { Provider } from "./provider.ts";
 import { loadRuntime, sessionOptions } from "./runtime.ts";

@@ -1,7 +1,7 @@
 /** Entry of a session thread: hosts the sessions of one model, or of all where the provider wants one thread. */
 import { connect } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
-import { mappingOf, mapRegion, type Region, unmapNow } from "./arena.ts";
+import { mapRegion, type Region, unmapNow } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
 import { type Executed, ExecutionError, HostedModel } from "./hosted-model.ts";
@@ -16,17 +16,17 @@ import type {
   ToThread,
   WarmRequest,
 } from "./messages.ts";
-import { PageLock } from "./page-lock.ts";
-import type { Provider } from "./provider.ts";
+import { PageLocks } from "./page-locks.ts";
 import { ExecutionToken } from "./token.ts";
 
 const data = workerData as ThreadData;
 const token = new ExecutionToken(data.token);
 const models = new Map<string, HostedModel>();
 const mapped = new Map<string, ArrayBuffer>();
-/** undefined: no model has asked for it yet; null: it can't be had. */
-let pageLock: PageLock | null | undefined;
-let warnedOfPages = false;
+/** The lane's process passes on what is written here to the daemon's log. */
+const pageLocks = new PageLocks((problem) => {
+  process.stderr.write(`large tensors are copied to the GPU at less than full speed: ${problem}\n`);
+});
 
 /** Errors after which a GPU answers nothing any more until its process is gone. */
 const FATAL =
@@ -52,7 +52,6 @@ function slotOf(region: Region): ArrayBuffer {
   if (buffer === undefined) {
     buffer = mapRegion(data.arenaFd!, region);
     mapped.set(key, buffer);
-    lockPages(buffer);
   }
   return buffer;
 }
@@ -66,36 +65,8 @@ function unmap(region: Region): void {
 }
 
 function giveUp(buffer: ArrayBuffer): void {
-  pageLock?.unlock(mappingOf(buffer)!);
+  pageLocks.release(buffer);
   unmapNow(buffer);
-}
-
-/** From now on what is mapped here is locked into place for a GPU that copies from it, and what is mapped already. */
-function preparePages({ name, deviceId }: Provider): void {
-  if (name !== "cuda" || pageLock !== undefined || data.arenaFd === null) return;
-  pageLock = null;
-  try {
-    pageLock = PageLock.forDevice(deviceId);
-  } catch (error) {
-    warnOfPages(error);
-  }
-  for (const buffer of mapped.values()) lockPages(buffer);
-}
-
-function lockPages(buffer: ArrayBuffer): void {
-  if (!pageLock) return;
-  try {
-    pageLock.lock(mappingOf(buffer)!);
-  } catch (error) {
-    warnOfPages(error);
-  }
-}
-
-/** Everything works without, only slower. The lane's process passes on what is written here to the daemon's log. */
-function warnOfPages(error: unknown): void {
-  if (warnedOfPages) return;
-  warnedOfPages = true;
-  process.stderr.write(`large tensors are copied to the GPU at less than full speed: ${(error as Error).message}\n`);
 }
 
 /** The line is closed only after all models were unloaded, so nothing is executing and nothing will. */
@@ -109,7 +80,7 @@ async function load(request: LoadRequest): Promise<void> {
     const { model, warmed } = await HostedModel.load(request, token.trialTurn, (activity) => {
       channel.send({ type: "progress", model: request.model, activity });
     });
-    preparePages(request.provider);
+    pageLocks.prepare(request.provider);
     models.set(request.model, model);
     channel.send({ type: "loaded", model: request.model, result: warmed });
   } catch (error) {
@@ -154,6 +125,7 @@ async function run(request: NumberedRun, strings: Uint8Array, transferred: Array
   try {
     const { executeUs, outputs, payload } = await execute(request, strings, transferred);
     channel.send({ type: "done", execution, executeUs, outputs }, payload, transferred ?? undefined);
+    if (transferred === null) pageLocks.used(slotOf(request.region!));
   } catch (error) {
     const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
     const fatal = FATAL.test(message);

@@ -5,7 +5,7 @@
  */
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
-import type { ProfilePoint } from "../scheduler/types.ts";
+import { CudaDevice, type DeviceMemory } from "./cuda-device.ts";
 import type { KnownProfiles } from "./messages.ts";
 import type { Provider } from "./provider.ts";
 import type { TrialRun } from "./warm-up.ts";
@@ -16,6 +16,8 @@ const TRIES = 2;
 /** Of weights in copies of one model, besides the first. */
 const COPIES_BYTES_MAX = 2 ** 31;
 const COPIES_MAX = 24;
+/** Part of the device's memory that copies leave to other models, and to what batches need beside the weights. */
+const FREE_PART_MIN = 0.25;
 
 /** One size of one shape. */
 export interface BatchKind {
@@ -27,58 +29,114 @@ export function kindKey({ shape, bucket }: BatchKind): string {
   return `${bucket}|${shape}`;
 }
 
-/** Whether a batch takes much longer after one of another size than after one of its own. Everything has to be warm. */
-export async function changesAreCostly({ buckets, profiles }: KnownProfiles, run: TrialRun): Promise<boolean> {
-  const [shape] = Object.keys(profiles);
-  const [smallest] = buckets;
-  const largest = buckets.at(-1);
-  if (shape === undefined || smallest === undefined || largest === smallest) return false;
+/** What is asked of a device before a model gets more sessions on it. */
+export interface SizeCosts {
+  /** What a change of the batch's kind adds to an execution, microseconds; 0 where it is next to nothing. */
+  changeUs(warmed: KnownProfiles, run: TrialRun): Promise<number>;
+  hasRoomFor(modelBytes: number): boolean;
+}
+
+/** Null for a provider that plans nothing by shape. */
+export function sizeCosts({ name, deviceId }: Provider): SizeCosts | null {
+  if (name !== "cuda") return null;
+  let device: CudaDevice | undefined;
+  const memory = (): DeviceMemory => {
+    device ??= CudaDevice.open(deviceId);
+    return device.memory();
+  };
+  return { changeUs, hasRoomFor: (modelBytes) => hasRoomFor(modelBytes, memory) };
+}
+
+/** Everything has to be warm. */
+export async function changeUs(warmed: KnownProfiles, run: TrialRun): Promise<number> {
+  const kinds = kindsOf(warmed);
+  const [first] = kinds;
+  const last = kinds.at(-1);
+  if (first === undefined || last === undefined || first === last) return 0;
   let changedUs = Number.POSITIVE_INFINITY;
   let sameUs = Number.POSITIVE_INFINITY;
   for (let i = 0; i < TRIES; i++) {
-    await run(shape, largest!);
-    changedUs = Math.min(changedUs, await run(shape, smallest));
-    sameUs = Math.min(sameUs, await run(shape, smallest));
+    await run(last.shape, last.bucket);
+    changedUs = Math.min(changedUs, await run(first.shape, first.bucket));
+    sameUs = Math.min(sameUs, await run(first.shape, first.bucket));
   }
-  return changedUs - sameUs > Math.max(COST_MIN_US, sameUs);
+  const costUs = changedUs - sameUs;
+  return costUs > Math.max(COST_MIN_US, sameUs) ? costUs : 0;
 }
 
-/** Whether a provider may do so. */
-export function mayPlanAnew({ name }: Provider): boolean {
-  return name === "cuda";
+/** Whether another copy of the model leaves enough of the device. */
+export function hasRoomFor(modelBytes: number, memory: () => DeviceMemory): boolean {
+  try {
+    const { freeBytes, totalBytes } = memory();
+    return freeBytes - modelBytes >= FREE_PART_MIN * totalBytes;
+  } catch {
+    return false;
+  }
 }
 
-/**
- * As many of the batch sizes as sessions have room for, the smallest and the largest among them: a batch that is padded further takes less than one
- * that is planned anew. All of them where there is room for less than two of each shape, and then none gets a session.
- */
-export function sizesWithRoom(warmed: KnownProfiles, modelBytes: number): KnownProfiles {
+export interface SessionPlan {
+  /** What gets a session of its own. What is not among it stays with the session that is there. */
+  readonly separate: readonly BatchKind[];
+  /** Batch sizes that are given up, since padding to the next one that has a session takes less than a change. */
+  readonly dropped: readonly number[];
+}
+
+/** @param mayDrop not where somebody has chosen the sizes */
+export function planSessions(
+  warmed: KnownProfiles,
+  { modelBytes, costUs, mayDrop }: { readonly modelBytes: number; readonly costUs: number; readonly mayDrop: boolean },
+): SessionPlan {
   const { buckets, profiles } = warmed;
-  const sizes = sizesOfEachShape(warmed, modelBytes);
-  if (sizes >= buckets.length || sizes < 2) return warmed;
-  const kept = Array.from({ length: sizes }, (_, i) => buckets[Math.round((i * (buckets.length - 1)) / (sizes - 1))]!);
-  const isKept = ({ bucket }: ProfilePoint): boolean => kept.includes(bucket);
-  const all = Object.entries(profiles).map(([shape, profile]) => [shape, profile.filter(isKept)] as const);
-  return { buckets: kept, profiles: Object.fromEntries(all) };
-}
-
-/** What gets a session of its own: all but the last, which stays with the session that is there and that also executes what was not warmed. */
-export function kindsToSeparate(warmed: KnownProfiles, modelBytes: number): BatchKind[] {
-  const { buckets, profiles } = warmed;
-  if (sizesOfEachShape(warmed, modelBytes) < buckets.length) return [];
-  return Object.keys(profiles)
-    .flatMap((shape) => buckets.map((bucket) => ({ shape, bucket })))
-    .slice(0, -1);
-}
-
-function sizesOfEachShape({ profiles }: KnownProfiles, modelBytes: number): number {
+  const shapes = Object.keys(profiles);
   const copies = Math.min(COPIES_MAX, Math.floor(COPIES_BYTES_MAX / Math.max(1, modelBytes)));
-  return Math.floor((copies + 1) / Object.keys(profiles).length);
+  const chosen = spread(buckets, Math.floor((copies + 1) / shapes.length));
+  const isDropped = (bucket: number): boolean => {
+    const next = chosen.find((size) => size >= bucket);
+    if (!mayDrop || next === undefined || next === bucket) return false;
+    return shapes.every((shape) => usOf(profiles[shape]!, next) - usOf(profiles[shape]!, bucket) < costUs);
+  };
+  const dropped = buckets.filter(isDropped);
+  const separate = shapes.flatMap((shape) => chosen.map((bucket) => ({ shape, bucket })));
+  // The session that is there serves one kind without a change as well, if it has no other to serve.
+  const isAll = chosen.length + dropped.length === buckets.length;
+  return { separate: separate.slice(0, isAll ? Math.min(copies, separate.length - 1) : copies), dropped };
 }
 
-/** The model's file and what lies beside it: its weights, where they are in files of their own. */
+/** What was warmed, without some of the batch sizes. */
+export function withoutSizes<Warmed extends KnownProfiles>(warmed: Warmed, dropped: readonly number[]): Warmed {
+  if (dropped.length === 0) return warmed;
+  const isKept = (bucket: number): boolean => !dropped.includes(bucket);
+  const profiles = Object.entries(warmed.profiles).map(
+    ([shape, profile]) => [shape, profile.filter(({ bucket }) => isKept(bucket))] as const,
+  );
+  return { ...warmed, buckets: warmed.buckets.filter(isKept), profiles: Object.fromEntries(profiles) };
+}
+
+/** The model's file and what lies beside it: its weights, where they are in files of their own. Infinity where they can't be looked at. */
 export function modelBytes(file: string): number {
   const folder = path.dirname(file);
-  const files = readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile());
-  return files.reduce((sum, entry) => sum + statSync(path.join(entry.parentPath, entry.name)).size, 0);
+  try {
+    const sizes = readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => {
+      const found = statSync(path.join(folder, name));
+      return found.isFile() ? found.size : 0;
+    });
+    return sizes.reduce((sum, size) => sum + size, 0);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
+function kindsOf({ buckets, profiles }: KnownProfiles): BatchKind[] {
+  return Object.keys(profiles).flatMap((shape) => buckets.map((bucket) => ({ shape, bucket })));
+}
+
+function usOf(profile: KnownProfiles["profiles"][string], bucket: number): number {
+  return profile.find((point) => point.bucket === bucket)!.us;
+}
+
+/** So many of the sizes, the largest among them and then the smallest. */
+function spread(sizes: readonly number[], count: number): readonly number[] {
+  if (count >= sizes.length) return sizes;
+  if (count <= 1) return sizes.slice(sizes.length - Math.max(0, count));
+  return Array.from({ length: count }, (_, i) => sizes[Math.round((i * (sizes.length - 1)) / (count - 1))]!);
 }

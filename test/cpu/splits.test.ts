@@ -44,7 +44,7 @@ test("what replicas measured side by side becomes one profile: the median of eac
     padding: null,
     unbatchedOutputs: [],
     mixedOutputs: [],
-    sessions: 1,
+    separated: null,
     slotBytes,
     createUs: 1,
     warmUpUs: 1,

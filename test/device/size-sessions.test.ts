@@ -1,83 +1,179 @@
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
+import { HostedModel } from "../../daemon/device/hosted-model.ts";
+import type { KnownProfiles, LoadRequest } from "../../daemon/device/messages.ts";
 import {
-  changesAreCostly,
-  kindsToSeparate,
-  mayPlanAnew,
+  changeUs,
+  hasRoomFor,
   modelBytes,
-  sizesWithRoom,
+  planSessions,
+  type SizeCosts,
+  withoutSizes,
 } from "../../daemon/device/size-sessions.ts";
+import type { Turn } from "../../daemon/device/token.ts";
 import type { TrialRun } from "../../daemon/device/warm-up.ts";
+import { addOne } from "../../models/onnx/tiny.ts";
 import { tempDir } from "../config/temp-dir.ts";
 
-const SIZES = { buckets: [1, 4, 16], profiles: { "": [] } };
+/** Sizes of one shape, that take 0.1 ms an item. */
+function warmed(buckets: readonly number[], shapes: readonly string[] = [""]): KnownProfiles {
+  const profile = buckets.map((bucket) => ({ bucket, us: 100 * bucket }));
+  return { buckets, profiles: Object.fromEntries(shapes.map((shape) => [shape, profile])) };
+}
 
-/** What takes `sameUs` after a batch of its own size, and `changeUs` more after another. */
-function session(sameUs: number, changeUs: number): TrialRun {
-  let last = 0;
-  return async (_shape, bucket) => {
-    const us = sameUs + (bucket === last ? 0 : changeUs);
-    last = bucket;
+/** What takes `sameUs` after a batch of its own kind, and `costUs` more after another. */
+function session(sameUs: number, costUs: number): TrialRun {
+  let last = "";
+  return async (shape, bucket) => {
+    const kind = `${shape} ${bucket}`;
+    const us = sameUs + (kind === last ? 0 : costUs);
+    last = kind;
     return us;
   };
 }
 
-test("changes of the batch size are costly where they take milliseconds, and more than the execution", async () => {
-  assert.equal(await changesAreCostly(SIZES, session(700, 47_000)), true);
-  assert.equal(await changesAreCostly(SIZES, session(700, 500)), false);
-  assert.equal(await changesAreCostly(SIZES, session(20_000, 5_000)), false);
-  assert.equal(await changesAreCostly({ ...SIZES, buckets: [8] }, session(700, 47_000)), false);
+test("a change costs something where it takes milliseconds, and more than the execution", async () => {
+  assert.equal(await changeUs(warmed([1, 4, 16]), session(700, 47_000)), 47_000);
+  assert.equal(await changeUs(warmed([1, 4, 16]), session(700, 500)), 0);
+  assert.equal(await changeUs(warmed([1, 4, 16]), session(20_000, 5_000)), 0);
+  assert.equal(await changeUs(warmed([8]), session(700, 47_000)), 0);
+  assert.equal(await changeUs(warmed([1], ["x:8", "x:16"]), session(700, 47_000)), 47_000, "of the shape alone");
 });
 
 test("a hiccup is not taken for a cost", async () => {
   let runs = 0;
-  const hiccups: TrialRun = async () => (++runs === 2 ? 50_000 : 700);
-  assert.equal(await changesAreCostly(SIZES, hiccups), false);
+  assert.equal(await changeUs(warmed([1, 16]), async () => (++runs === 2 ? 50_000 : 700)), 0);
 });
 
-test("all sizes but the last get a session", () => {
-  const shapes = { buckets: [1, 2], profiles: { "x:8": [], "x:16": [] } };
-  assert.deepEqual(
-    kindsToSeparate(SIZES, 1e6).map(({ bucket }) => bucket),
-    [1, 4],
-  );
-  assert.deepEqual(kindsToSeparate(shapes, 1e6), [
+const MIB = 2 ** 20;
+
+test("where there is room for all, all kinds but the last get a session", () => {
+  const how = { modelBytes: 100 * MIB, costUs: 40_000, mayDrop: true };
+  assert.deepEqual(planSessions(warmed([1, 4, 16]), how), {
+    separate: [
+      { shape: "", bucket: 1 },
+      { shape: "", bucket: 4 },
+    ],
+    dropped: [],
+  });
+  assert.deepEqual(planSessions(warmed([1, 2], ["x:8", "x:16"]), how).separate, [
     { shape: "x:8", bucket: 1 },
     { shape: "x:8", bucket: 2 },
     { shape: "x:16", bucket: 1 },
   ]);
 });
 
-test("where there is no room for all sizes, some are left out, but never the smallest and the largest", () => {
+test("where there is not, sizes are dropped if to pad takes less than to change, and share a session if not", () => {
   const buckets = [1, 2, 4, 8, 12, 16, 24, 32];
-  const warmed = { buckets, profiles: { "": buckets.map((bucket) => ({ bucket, us: bucket * 100 })) } };
-  const left = (modelBytes: number): readonly number[] => {
-    const kept = sizesWithRoom(warmed, modelBytes);
-    assert.deepEqual(
-      kept.profiles[""]!.map(({ bucket }) => bucket),
-      kept.buckets,
-    );
-    assert.equal(kindsToSeparate(kept, modelBytes).length, modelBytes > 2 ** 31 ? 0 : kept.buckets.length - 1);
-    return kept.buckets;
+  const plan = (modelMib: number, costUs: number, mayDrop = true): [number[], readonly number[]] => {
+    const { separate, dropped } = planSessions(warmed(buckets), { modelBytes: modelMib * MIB, costUs, mayDrop });
+    return [separate.map(({ bucket }) => bucket), dropped];
   };
-  assert.deepEqual(left(100e6), buckets);
-  assert.deepEqual(left(500e6), [1, 4, 12, 16, 32]);
-  assert.deepEqual(left(1e9), [1, 12, 32]);
-  assert.deepEqual(left(2e9), [1, 32]);
-  assert.deepEqual(left(3e9), buckets);
+  assert.deepEqual(plan(500, 40_000), [
+    [1, 4, 12, 16],
+    [2, 8, 24],
+  ]);
+  assert.deepEqual(plan(1000, 2_050), [
+    [1, 12],
+    [2, 4, 8, 16, 24],
+  ]);
+  // 12 items padded to 32 take 2 ms longer.
+  assert.deepEqual(plan(2000, 1_900), [[1], [16, 24]]);
+  assert.deepEqual(plan(2000, 1_900, false), [[1], []]);
+  // One session for all sizes would change with nearly every batch.
+  assert.deepEqual(plan(5000, 40_000), [[], [1, 2, 4, 8, 12, 16, 24]]);
+  assert.deepEqual(plan(5000, 1_000), [[], [24]]);
 });
 
-test("a model's bytes are those of all files beside it", (t) => {
+test("of what was warmed the dropped sizes go", () => {
+  const left = withoutSizes(warmed([1, 2, 4], ["a", "b"]), [2]);
+  assert.deepEqual(left, warmed([1, 4], ["a", "b"]));
+});
+
+test("a copy has room where it leaves a quarter of the device", () => {
+  const memory = (freeBytes: number) => () => ({ freeBytes, totalBytes: 100 });
+  assert.equal(hasRoomFor(10, memory(35)), true);
+  assert.equal(hasRoomFor(10, memory(34)), false);
+  assert.equal(
+    hasRoomFor(10, () => {
+      throw new Error("no driver");
+    }),
+    false,
+  );
+});
+
+test("a model's bytes are those of all files beside it, also behind links", (t) => {
   const folder = tempDir(t);
-  mkdirSync(path.join(folder, "weights"));
-  writeFileSync(path.join(folder, "model.onnx"), "12345");
-  writeFileSync(path.join(folder, "weights", "w.bin"), "123");
-  assert.equal(modelBytes(path.join(folder, "model.onnx")), 8);
+  const version = path.join(folder, "1");
+  mkdirSync(path.join(version, "weights"), { recursive: true });
+  writeFileSync(path.join(folder, "shared.onnx"), "12345");
+  symlinkSync("../shared.onnx", path.join(version, "model.onnx"));
+  writeFileSync(path.join(version, "weights", "w.bin"), "123");
+  assert.equal(modelBytes(path.join(version, "model.onnx")), 8);
+  assert.equal(modelBytes(path.join(folder, "none", "model.onnx")), Number.POSITIVE_INFINITY);
 });
 
-test("only CUDA plans anew", () => {
-  const asked = (["cuda", "webgpu", "cpu"] as const).map((name) => mayPlanAnew({ name, deviceId: 0 }));
-  assert.deepEqual(asked, [true, false, false]);
+const atOnce: Turn = (use) => use();
+
+async function hosted(t: TestContext, costs: SizeCosts) {
+  const file = path.join(tempDir(t), "model.onnx");
+  writeFileSync(file, addOne());
+  const spec = (name: string) => ({ name, datatype: "FP32", shape: [-1, 4] }) as const;
+  const request: LoadRequest = {
+    model: "m/1",
+    path: file,
+    inputs: [spec("x")],
+    outputs: [spec("y")],
+    batched: true,
+    tryBatching: true,
+    maxBatchSize: 4,
+    sequence: null,
+    provider: { name: "cpu", deviceId: 0 },
+    threads: 1,
+    buckets: [1, 2, 4],
+    warmShapes: { keys: [""], firstThatWorks: false },
+    warmValues: [null],
+    known: null,
+    profileBudgetMs: 10,
+  };
+  const sizes: string[] = [];
+  const loaded = await HostedModel.load(request, atOnce, (activity) => void sizes.push(activity), costs);
+  t.after(() => loaded.model.release());
+  return { ...loaded, sizes };
+}
+
+test("batches of all sizes are answered by sessions of their own", async (t) => {
+  const { model, warmed: found, sizes } = await hosted(t, { changeUs: async () => 9_000, hasRoomFor: () => true });
+  assert.deepEqual(found.separated, { sessions: 3, costUs: 9_000, dropped: [], problem: null });
+  assert.deepEqual(sizes.slice(-2), ["session of its own for batches of 1", "session of its own for batches of 2"]);
+  for (const bucket of [1, 4, 2, 4, 1, 2]) {
+    const slot = new ArrayBuffer(4096);
+    new Float32Array(slot).set(Array.from({ length: 4 * bucket }, (_, i) => i + bucket));
+    const { outputs } = await model.execute(slot, "", bucket, new Uint8Array(), atOnce);
+    const { offset } = outputs[0]!;
+    const answer = [...new Float32Array(slot, offset, 4 * bucket)];
+    assert.deepEqual(
+      answer,
+      Array.from({ length: 4 * bucket }, (_, i) => i + bucket + 1),
+    );
+  }
+});
+
+test("where the device has no room a model is served by the sessions that there are, and says so", async (t) => {
+  let rooms = 1;
+  const { warmed: found } = await hosted(t, { changeUs: async () => 9_000, hasRoomFor: () => rooms-- > 0 });
+  assert.deepEqual(found.separated, {
+    sessions: 2,
+    costUs: 9_000,
+    dropped: [],
+    problem: "the device has no memory to spare",
+  });
+  assert.deepEqual(found.buckets, [1, 2, 4]);
+});
+
+test("where a change costs nothing one session does", async (t) => {
+  const { warmed: found } = await hosted(t, { changeUs: async () => 0, hasRoomFor: () => true });
+  assert.equal(found.separated, null);
 });
