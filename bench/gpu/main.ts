@@ -111,15 +111,15 @@ async function main(args: readonly string[]): Promise<void> {
       `${gpuText(result)}\nwritten: ${path.relative(process.cwd(), base)}.json, .html, -SET.scenario.json\n`,
     );
   };
-  let found: Found | null = null;
+  let interim: Found | null = null;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => {
-      if (found !== null) finish(found);
+      if (interim !== null) finish(interim);
       // Leaving by `exit` takes the daemons along.
       process.exit(130);
     });
   }
-  found = await runGpuBench({
+  const running = runGpuBench({
     device: values.device,
     allowSoftwareGpu: values["allow-software-gpu"],
     sections: values.sections,
@@ -127,9 +127,13 @@ async function main(args: readonly string[]): Promise<void> {
     measureS: values.measureS,
     steps: values.steps,
     say: (line) => void process.stderr.write(`${line}\n`),
-    interim: (soFar) => {
-      found = soFar;
+    interim: (found) => {
+      interim = found;
     },
+  });
+  const found = await running.catch((error: unknown) => {
+    if (interim !== null) finish(interim);
+    throw error;
   });
   finish(found);
 }

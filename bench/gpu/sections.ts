@@ -66,11 +66,15 @@ export async function runGpuBench(options: BenchOptions): Promise<Found> {
   const onGpu = provider.name !== "cpu" && !options.allowSoftwareGpu;
   const models = benchModels(onGpu);
   const folder = mkdtempSync(path.join(tmpdir(), "slackline-gpu-"));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  // An interrupted run ends by `exit`, and the models are large.
+  process.once("exit", remove);
   try {
     await writeBenchRepository(path.join(folder, "models"), models, onGpu);
     return await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    process.removeListener("exit", remove);
+    remove();
   }
 }
 
@@ -131,7 +135,7 @@ class GpuBench {
     } finally {
       await daemon.stop();
     }
-    if (sections.has("round-robin")) {
+    if (sections.has("round-robin") && this.#sets.size > 0) {
       await this.#measureRoundRobin();
       this.#done("round-robin");
     }
@@ -146,12 +150,12 @@ class GpuBench {
   #found(): Found {
     const { sections } = this.#options;
     const missing = SECTIONS.filter((section) => !this.#measured.has(section));
-    const why = (section: Section): string =>
-      !sections.has(section)
-        ? "not asked for"
-        : section === "alone" && !sections.has("three")
-          ? "needs the section three"
-          : "interrupted";
+    const why = (section: Section): string => {
+      if (!sections.has(section)) return "not asked for";
+      if (section === "alone" && !sections.has("three")) return "needs the section three";
+      if (section === "round-robin" && !sections.has("three") && !sections.has("six")) return "needs three or six";
+      return "interrupted";
+    };
     const sets = [...this.#sets].map(([name, { set }]): [string, SetResult] => [
       name,
       { ...set, round_robin: this.#roundRobin.get(name) ?? null },
