@@ -11,7 +11,7 @@ export const ITEMS_MAX = 512;
 /** Lanes that roll-outs simulate side by side. */
 export const LANES_MAX = 8;
 
-/** Much more than an answer takes to be written and read, and the part of an SLO that it may be at most. */
+/** What an answer may take to be written and read, and the part of an SLO that this is at most. */
 const WAY_US = 1_000;
 const WAY_PART_MAX = 0.05;
 
