@@ -10,15 +10,18 @@ const TARGET_PARTS_OVERLOADED = [0.5, 0.75, 1.2] as const;
 const PART_OF_SLO_MAX = 0.5;
 /** Time for each item, against that of a longer batch, up to which a shorter one is preferred. */
 const SHORTER_COST_MAX = 1.25;
+/** Load that the device is not to exceed for it: near its capacity it can't afford to. */
+const SHORTER_LOAD_MAX = 0.95;
 
 /**
  * A batch that keeps the device for long makes all late that arrives meanwhile and can't wait so long. Where its items would take hardly more time
- * in shorter ones it is cut.
+ * in shorter ones it is cut, as far as the device has time for that.
  */
-function shortened(view: View, g: number, size: number): number {
+function shortened(view: View, g: number, size: number, load: number): number {
+  const costMax = Math.min(SHORTER_COST_MAX, SHORTER_LOAD_MAX / load);
   const safeUs = view.safeUs[g]!;
   const shorter = Math.max(1, largestWithin(safeUs, size, PART_OF_SLO_MAX * view.sloMinUs));
-  return shorter < size && safeUs[shorter]! * size <= SHORTER_COST_MAX * safeUs[size]! * shorter ? shorter : size;
+  return shorter < size && safeUs[shorter]! * size <= costMax * safeUs[size]! * shorter ? shorter : size;
 }
 
 /** A batch that a group could run now. Fields are written anew for each decision: candidates are kept and used again. */
@@ -43,7 +46,7 @@ export class Candidates {
   count = 0;
 
   /** For each group with a queue: the largest batch its head allows, and batches that give up the oldest for more. */
-  collect(view: View, overloaded: boolean): void {
+  collect(view: View, load: number, overloaded: boolean): void {
     this.count = 0;
     for (let g = 0; g < view.count; g++) {
       const items = view.items[g]!;
@@ -53,7 +56,7 @@ export class Candidates {
       const base = g * ITEMS_MAX;
       const size = largestWithin(safeUs, Math.min(items, cap), view.deadlines[base]! - view.nowUs);
       const first = this.count;
-      this.#add(view, g, 0, shortened(view, g, size));
+      this.#add(view, g, 0, shortened(view, g, size, load));
       if (size >= Math.min(items, cap)) continue;
       let skip = 0;
       for (const part of overloaded ? TARGET_PARTS_OVERLOADED : TARGET_PARTS) {

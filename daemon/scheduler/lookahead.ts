@@ -20,6 +20,8 @@ const IDLE_US = 2_000;
 
 /** What a decision depends on beside the view. */
 export interface Situation {
+  /** Part of the lane's time that the work takes which is expected, in batches as large as deadlines allow. */
+  readonly load: number;
   /** More work is expected than the lane can do. */
   readonly overloaded: boolean;
   /** Models are weighted by how much they miss. */
@@ -45,7 +47,7 @@ export class Lookahead {
   /** Null where no group of the view has work that can run. */
   choose(view: View, situation: Situation): Move | null {
     const candidates = this.#candidates;
-    candidates.collect(view, situation.overloaded);
+    candidates.collect(view, situation.load, situation.overloaded);
     if (candidates.count === 0) return null;
     const longest = candidates.longest();
     const first = situation.overloaded

@@ -82,6 +82,7 @@ export class Planner {
     }
 
     const move = this.#lookahead.choose(view, {
+      load: lane.load,
       overloaded: lane.load > OVERLOAD,
       fair: this.#options.fairness,
       fillWaits: backlog.length > 0,

@@ -167,23 +167,24 @@ test("where executions take other than predicted, a long batch goes ahead only w
   assert.deepEqual(strayed.order, ["first", "light", "heavy"]);
 });
 
-test("a batch that would keep the device too long for others is cut where its items take hardly longer in shorter ones", () => {
-  for (const [pairUs, items] of [
-    [75_000, 1],
-    [60_000, 2],
+test("a batch that would keep the device too long for others is cut where its items take hardly longer in shorter ones, and the device has time for that", () => {
+  for (const [pairUs, busyUs, items] of [
+    [75_000, 1_000, 1],
+    [60_000, 1_000, 2],
+    [75_000, 9_000, 2],
   ] as const) {
     const world = new World();
     world.lane("gpu");
-    world.model({ model: "light" }, linear(100, 100, 8));
+    world.model({ model: "light" }, linear(0, busyUs, 1));
     world.model({ model: "heavy", sloUs: 400_000 }, staircase([1, 40_000], [2, pairUs]));
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 300; round++) {
       world.arrive("light");
       world.runFor(10_000);
     }
     for (let i = 0; i < 3; i++) world.arrive("heavy");
-    world.runFor(300_000);
+    world.runFor(400_000);
     const batches = world.started.filter(({ model }) => model === "heavy");
-    assert.deepEqual([batches[0]!.items, batches[1]!.items], [1, items]);
+    assert.deepEqual([batches[0]!.items, batches[1]!.items], [1, items], `${pairUs} ${busyUs}`);
   }
 });
 

@@ -52,6 +52,7 @@ export const GROUPS: readonly Group[] = [
     question: "capacity",
     files: ["flash-crowd", "models-200"],
   },
+  { title: "Measured on a GPU, requests of several items", question: "capacity", files: ["h200-three", "h200-six"] },
   { title: "Overload", question: "overload", files: ["a-over", "b-over", "c-over", "d-over"] },
   { title: "Best-effort work beside", question: "best-effort", files: ["b30", "b60", "d30", "d50", "diurnal"] },
 ];
