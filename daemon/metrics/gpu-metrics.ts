@@ -54,7 +54,6 @@ export class GpuMetrics {
   constructor(registry: Registry, options: GpuMetricsOptions) {
     this.#options = options;
     this.#silentMs = Math.max(SILENT_MS_MIN, SILENT_INTERVALS * options.intervalMs);
-    this.#silentMs = Math.max(SILENT_MS_MIN, SILENT_INTERVALS * options.intervalMs);
     this.#gauge(
       registry,
       "nv_gpu_utilization",
