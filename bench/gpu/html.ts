@@ -24,7 +24,7 @@ export function gpuHtml(result: GpuBenchResult): string {
   if (rows.length > 0) {
     body.push("<h2>Loads</h2>");
     body.push(
-      `<p class="faint">At ${percent(result.loaded_share)} of the capacity found; latencies from the scheduled time of sending; predictions against actual execution times.</p>`,
+      `<p class="faint">At ${percent(result.loaded_share)} of the capacity found; latencies from the scheduled time of sending; the device's time by the daemon's account and by nvidia-smi; best-effort items a second; executions within 10 and 25 % of their prediction.</p>`,
     );
     body.push(
       htmlTable(

@@ -9,13 +9,13 @@ export const LOAD_TITLES = [
   "scale",
   "offered/s",
   "on time",
-  "worst model",
+  "worst",
   "p50",
   "p99",
-  "device busy",
-  "GPU by nvidia-smi",
-  "best effort/s",
-  "predicted ±10 %",
+  "busy",
+  "nvidia-smi",
+  "fill/s",
+  "±10 %",
   "±25 %",
 ] as const;
 
