@@ -111,31 +111,33 @@ async function main(args: readonly string[]): Promise<void> {
       `${gpuText(result)}\nwritten: ${path.relative(process.cwd(), base)}.json, .html, -SET.scenario.json\n`,
     );
   };
-  let interim: Found | null = null;
+  let found: Found | null = null;
+  const finishWhatIsFound = (): void => {
+    if (found !== null) finish(found);
+  };
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => {
-      if (interim !== null) finish(interim);
+      finishWhatIsFound();
       // Leaving by `exit` takes the daemons along.
       process.exit(130);
     });
   }
-  const running = runGpuBench({
-    device: values.device,
-    allowSoftwareGpu: values["allow-software-gpu"],
-    sections: values.sections,
-    warmupS: values.quick ? 0.5 : 1.5,
-    measureS: values.measureS,
-    steps: values.steps,
-    say: (line) => void process.stderr.write(`${line}\n`),
-    interim: (found) => {
-      interim = found;
-    },
-  });
-  const found = await running.catch((error: unknown) => {
-    if (interim !== null) finish(interim);
-    throw error;
-  });
-  finish(found);
+  try {
+    await runGpuBench({
+      device: values.device,
+      allowSoftwareGpu: values["allow-software-gpu"],
+      sections: values.sections,
+      warmupS: values.quick ? 0.5 : 1.5,
+      measureS: values.measureS,
+      steps: values.steps,
+      say: (line) => void process.stderr.write(`${line}\n`),
+      found: (soFar) => {
+        found = soFar;
+      },
+    });
+  } finally {
+    finishWhatIsFound();
+  }
 }
 
 try {

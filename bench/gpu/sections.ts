@@ -37,8 +37,8 @@ export interface BenchOptions {
   /** Loads of each capacity search. */
   readonly steps: number;
   readonly say: (line: string) => void;
-  /** Told what has been measured so far, after each section: a run of minutes that is interrupted is not for nothing. */
-  readonly interim: (found: Found) => void;
+  /** Told what has been measured, at the end and after each section before: a run of minutes that is interrupted is not for nothing. */
+  readonly found: (found: Found) => void;
 }
 
 export interface Found {
@@ -58,7 +58,7 @@ const POLICY_DAEMON: string = fileURLToPath(new URL("./policy-daemon.js", import
 /** Models whose items all have one shape, as the measurement of added latency wants them. */
 const ONE_SHAPE: ReadonlySet<string> = new Set(["digits", "ranker", "resnet18"]);
 
-export async function runGpuBench(options: BenchOptions): Promise<Found> {
+export async function runGpuBench(options: BenchOptions): Promise<void> {
   const { say } = options;
   await makeSampleModels(say);
   const { provider } = await chooseDevice(options.device, { allowSoftwareGpu: options.allowSoftwareGpu });
@@ -70,12 +70,16 @@ export async function runGpuBench(options: BenchOptions): Promise<Found> {
   // An interrupted run ends by `exit`, and the models are large.
   process.once("exit", remove);
   try {
-    await writeBenchRepository(path.join(folder, "models"), models, onGpu);
-    return await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
+    await writeBenchRepository(repositoryIn(folder), models, onGpu);
+    await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
   } finally {
     process.removeListener("exit", remove);
     remove();
   }
+}
+
+function repositoryIn(folder: string): string {
+  return path.join(folder, "models");
 }
 
 interface MeasuredSet {
@@ -104,7 +108,7 @@ class GpuBench {
     this.#limits = options.device === "cpu" || options.allowSoftwareGpu ? SHARED_CORES : MANY_CORES;
   }
 
-  async run(): Promise<Found> {
+  async run(): Promise<void> {
     const { sections, say } = this.#options;
     say("daemon: loading and profiling");
     const began = performance.now();
@@ -139,12 +143,12 @@ class GpuBench {
       await this.#measureRoundRobin();
       this.#done("round-robin");
     }
-    return this.#found();
+    this.#options.found(this.#found());
   }
 
   #done(section: Section): void {
     this.#measured.add(section);
-    this.#options.interim(this.#found());
+    this.#options.found(this.#found());
   }
 
   #found(): Found {
@@ -178,7 +182,7 @@ class GpuBench {
   #start(name: string, flags: readonly string[], entry?: string): Promise<DaemonProcess> {
     const { device, allowSoftwareGpu, say } = this.#options;
     return DaemonProcess.start({
-      models: path.join(this.#folder, "models"),
+      models: repositoryIn(this.#folder),
       flags: [
         ...["--device", device, ...(allowSoftwareGpu ? ["--allow-software-gpu"] : [])],
         // Later daemons start from what the first one measured.
@@ -197,7 +201,7 @@ class GpuBench {
     const models = this.#models.filter(({ name, sample }) => ONE_SHAPE.has(sample) && name === sample);
     const files = models.map(({ name }) => ({
       name,
-      file: path.join(this.#folder, "models", name, "1", "model.onnx"),
+      file: path.join(repositoryIn(this.#folder), name, "1", "model.onnx"),
     }));
     return await addedLatency(daemon.grpcAddress, status, files);
   }
@@ -291,7 +295,7 @@ class GpuBench {
       this.#options.say(`round robin for ${name} models: ${policy}`);
       // Its waits and batch sizes are parts of the models' SLOs, which for the simulator's choice were the callers' deadlines.
       for (const model of this.#models) {
-        writeBenchConfig(path.join(this.#folder, "models"), model, set.slo_ms[model.name] ?? null);
+        writeBenchConfig(repositoryIn(this.#folder), model, set.slo_ms[model.name] ?? null);
       }
       const daemon = await this.#start("round-robin", ["--policy", policy], POLICY_DAEMON);
       try {
@@ -299,7 +303,7 @@ class GpuBench {
         const capacity = await this.#capacity(daemon, load, `${name} models, round robin`);
         const loaded = await measureLoad(daemon, load.scenario, set.loaded.scale);
         this.#roundRobin.set(name, { policy, capacity, loaded });
-        this.#options.interim(this.#found());
+        this.#options.found(this.#found());
       } finally {
         await daemon.stop();
       }

@@ -1,5 +1,5 @@
 import type { WarmedModel } from "../device/messages.ts";
-import { median, monotoneProfile } from "../device/profile.ts";
+import { median, monotoneProfile, usOf } from "../device/profile.ts";
 import type { Profile } from "../scheduler/types.ts";
 
 /** What several replicas that were warmed side by side found, as one: median times, the largest memory, the longest load. */
@@ -14,7 +14,7 @@ export function mergeWarmed(warmed: readonly WarmedModel[]): WarmedModel {
     profiles[shape] = monotoneProfile(
       buckets.map((bucket) => ({
         bucket,
-        us: median(warmed.map((one) => one.profiles[shape]!.find((point) => point.bucket === bucket)!.us)),
+        us: median(warmed.map((one) => usOf(one.profiles[shape]!, bucket))),
       })),
     );
   }

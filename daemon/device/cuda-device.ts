@@ -13,6 +13,9 @@ export interface DeviceMemory {
   readonly totalBytes: number;
 }
 
+/** By the device's number; a thread opens each once. */
+const opened = new Map<number, CudaDevice>();
+
 export class CudaDevice {
   readonly #push: () => number;
   readonly #pop: () => number;
@@ -44,8 +47,13 @@ export class CudaDevice {
 
   /** @throws with the reason, where the driver can't be used */
   static open(deviceId: number): CudaDevice {
-    const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
-    return new CudaDevice(koffi.load(CUDA_DRIVER), deviceId);
+    let device = opened.get(deviceId);
+    if (device === undefined) {
+      const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+      device = new CudaDevice(koffi.load(CUDA_DRIVER), deviceId);
+      opened.set(deviceId, device);
+    }
+    return device;
   }
 
   /**

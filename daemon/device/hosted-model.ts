@@ -9,7 +9,15 @@ import { mixedOutputs } from "./batching-trial.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { align, LayoutCache, product, withItems } from "./layout.ts";
 import { LoadError } from "./load-error.ts";
-import type { KnownProfiles, LoadRequest, OutputPlace, PaddingTrial, WarmedModel, WarmRequest } from "./messages.ts";
+import type {
+  KnownProfiles,
+  LoadRequest,
+  OutputPlace,
+  PaddingTrial,
+  SeparatedSizes,
+  WarmedModel,
+  WarmRequest,
+} from "./messages.ts";
 import { type TrialBatch, tryPadding } from "./padding-trial.ts";
 import {
   loadRuntime,
@@ -79,7 +87,6 @@ export class HostedModel {
   readonly #session: InferenceSession;
   /** By the kind of batch that each executes. */
   readonly #ownSessions = new Map<string, InferenceSession>();
-  #separated: WarmedModel["separated"] = null;
   readonly #trialTurn: Turn;
   readonly #layouts: LayoutCache;
   /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
@@ -120,13 +127,13 @@ export class HostedModel {
     const model = new HostedModel(request, session, trialTurn);
     try {
       checkInterface(request, session);
-      const result = await model.#separateSizes(await model.#warmUp(progress), costs, progress);
+      const { kept: result, separated } = await model.#separateSizes(await model.#warmUp(progress), costs, progress);
       const warmed: WarmedModel = {
         ...result,
         padding: await model.#tryPadding(result),
         unbatchedOutputs: [...model.#unbatched],
         mixedOutputs: await model.#tryBatching(result),
-        separated: model.#separated,
+        separated,
         slotBytes: model.#slotBytes,
         createUs: Math.round((created - begun) * 1000),
         warmUpUs: Math.round((performance.now() - created) * 1000),
@@ -257,11 +264,11 @@ export class HostedModel {
     warmed: Warmed,
     costs: SizeCosts | null,
     progress: (activity: string) => void,
-  ): Promise<Warmed> {
+  ): Promise<{ readonly kept: Warmed; readonly separated: SeparatedSizes | null }> {
     const { path, buckets } = this.#request;
     const run = this.#trialRuns();
     const costUs = (await costs?.changeUs(warmed, run)) ?? 0;
-    if (costs === null || costUs === 0) return warmed;
+    if (costs === null || costUs === 0) return { kept: warmed, separated: null };
     const bytes = modelBytes(path);
     const { separate, dropped } = planSessions(warmed, { modelBytes: bytes, costUs, mayDrop: buckets === null });
     let problem: string | null = null;
@@ -271,8 +278,8 @@ export class HostedModel {
       else problem = await this.#separate(kind, run);
       if (problem !== null) break;
     }
-    this.#separated = { sessions: 1 + this.#ownSessions.size, costUs, dropped, problem };
-    return withoutSizes(warmed, dropped);
+    const separated = { sessions: 1 + this.#ownSessions.size, costUs, dropped, problem };
+    return { kept: withoutSizes(warmed, dropped), separated };
   }
 
   /** Resolves to why there is no session of its own, or null. */

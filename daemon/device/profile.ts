@@ -59,6 +59,11 @@ export function scaledProfile(profile: Profile, ratio: number): Profile {
   return monotoneProfile(profile.map(({ bucket, us }) => ({ bucket, us: us * ratio })));
 }
 
+/** What a batch of this size takes; the profile has to have the size. */
+export function usOf(profile: Profile, bucket: number): number {
+  return profile.find((point) => point.bucket === bucket)!.us;
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;

@@ -107,7 +107,11 @@ async function unload(key: string): Promise<void> {
 }
 
 /** Takes the batch's turn before it yields, whatever becomes of it: the thread may have the next one already. */
-async function execute(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<Executed> {
+async function execute(
+  request: NumberedRun,
+  strings: Uint8Array,
+  transferred: ArrayBuffer | null,
+): Promise<Executed & { readonly slot: ArrayBuffer }> {
   const turn = token.batchTurn(request.turn);
   const model = models.get(request.model);
   let slot: ArrayBuffer;
@@ -117,15 +121,16 @@ async function execute(request: NumberedRun, strings: Uint8Array, transferred: A
   } catch (error) {
     return await turn(() => Promise.reject(error));
   }
-  return await model.execute(slot, request.shape, request.bucket, strings, turn);
+  const { executeUs, outputs, payload } = await model.execute(slot, request.shape, request.bucket, strings, turn);
+  return { executeUs, outputs, payload, slot };
 }
 
 async function run(request: NumberedRun, strings: Uint8Array, transferred: ArrayBuffer | null): Promise<void> {
   const { execution } = request;
   try {
-    const { executeUs, outputs, payload } = await execute(request, strings, transferred);
+    const { executeUs, outputs, payload, slot } = await execute(request, strings, transferred);
     channel.send({ type: "done", execution, executeUs, outputs }, payload, transferred ?? undefined);
-    if (transferred === null) pageLocks.used(slotOf(request.region!));
+    if (transferred === null) pageLocks.used(slot);
   } catch (error) {
     const { message, executeUs } = error instanceof ExecutionError ? error : new ExecutionError(String(error), null);
     const fatal = FATAL.test(message);

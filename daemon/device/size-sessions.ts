@@ -7,6 +7,7 @@ import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { CudaDevice, type DeviceMemory } from "./cuda-device.ts";
 import type { KnownProfiles } from "./messages.ts";
+import { usOf } from "./profile.ts";
 import type { Provider } from "./provider.ts";
 import type { TrialRun } from "./warm-up.ts";
 
@@ -39,12 +40,7 @@ export interface SizeCosts {
 /** Null for a provider that plans nothing by shape. */
 export function sizeCosts({ name, deviceId }: Provider): SizeCosts | null {
   if (name !== "cuda") return null;
-  let device: CudaDevice | undefined;
-  const memory = (): DeviceMemory => {
-    device ??= CudaDevice.open(deviceId);
-    return device.memory();
-  };
-  return { changeUs, hasRoomFor: (modelBytes) => hasRoomFor(modelBytes, memory) };
+  return { changeUs, hasRoomFor: (modelBytes) => hasRoomFor(modelBytes, () => CudaDevice.open(deviceId).memory()) };
 }
 
 /** Everything has to be warm. */
@@ -128,10 +124,6 @@ export function modelBytes(file: string): number {
 
 function kindsOf({ buckets, profiles }: KnownProfiles): BatchKind[] {
   return Object.keys(profiles).flatMap((shape) => buckets.map((bucket) => ({ shape, bucket })));
-}
-
-function usOf(profile: KnownProfiles["profiles"][string], bucket: number): number {
-  return profile.find((point) => point.bucket === bucket)!.us;
 }
 
 /** So many of the sizes, the largest among them and then the smallest. */

@@ -18,12 +18,13 @@ const HOLD_TIMES = 2;
 const HOLD_GAIN = 0.05;
 const IDLE_US = 2_000;
 
+/** Expected load from which on a lane is planned as overloaded. */
+const OVERLOAD = 1.05;
+
 /** What a decision depends on beside the view. */
 export interface Situation {
   /** Part of the lane's time that the work takes which is expected, in batches as large as deadlines allow. */
   readonly load: number;
-  /** More work is expected than the lane can do. */
-  readonly overloaded: boolean;
   /** Models are weighted by how much they miss. */
   readonly fair: boolean;
   /** Best-effort work waits for slack. */
@@ -47,10 +48,11 @@ export class Lookahead {
   /** Null where no group of the view has work that can run. */
   choose(view: View, situation: Situation): Move | null {
     const candidates = this.#candidates;
-    candidates.collect(view, situation.load, situation.overloaded);
+    const overloaded = situation.load > OVERLOAD;
+    candidates.collect(view, situation.load, overloaded);
     if (candidates.count === 0) return null;
     const longest = candidates.longest();
-    const first = situation.overloaded
+    const first = overloaded
       ? candidates.mostYielding(view)
       : this.#slack.choose(view, candidates, situation.fillWaits);
     candidates.keepMostUrgent(ROLLED_OUT_MAX, first);
@@ -89,7 +91,7 @@ export class Lookahead {
     const order: Order = situation.fair ? "fair" : "deadline";
     let loss = this.#rollout.run(view, first, endUs, order, steps, bound, without);
     this.#rolledLoss = this.#sum(view);
-    if (loss > SECOND_ORDER_LOSS && view.count <= SECOND_ORDER_GROUPS_MAX && !situation.overloaded) {
+    if (loss > SECOND_ORDER_LOSS && view.count <= SECOND_ORDER_GROUPS_MAX && situation.load <= OVERLOAD) {
       const other = this.#rollout.run(view, first, endUs, "latest-start", steps, Math.min(loss, bound), without);
       if (other < loss) {
         loss = other;

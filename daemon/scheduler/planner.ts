@@ -11,8 +11,6 @@ import type { Tenant, Tenants } from "./tenants.ts";
 import type { SchedulerOptions, StartReason } from "./types.ts";
 import { ITEMS_MAX, isOrdinaryWork, View } from "./view.ts";
 
-/** Expected load of a lane from which on it is planned as overloaded. */
-const OVERLOAD = 1.05;
 /** How soon work that does not fit now is looked at again. */
 const LOOK_AGAIN_US = 2_000;
 /** A share batch takes at most this part of the tightest SLO, where smaller batches can. */
@@ -83,7 +81,6 @@ export class Planner {
 
     const move = this.#lookahead.choose(view, {
       load: lane.load,
-      overloaded: lane.load > OVERLOAD,
       fair: this.#options.fairness,
       fillWaits: backlog.length > 0,
     });

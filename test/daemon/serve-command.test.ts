@@ -14,6 +14,7 @@ import type { DaemonStatus } from "../../daemon/status.ts";
 import { addOne } from "../../models/onnx/tiny.ts";
 import { answered, failed, infer, protocol } from "../rpc/harness.ts";
 import { BOULDER_ITEMS, boulderFiles, boulderInputs } from "../support/boulder.ts";
+import { isRunning } from "../support/is-running.ts";
 import { temporaryFolder, until, writeModelFiles } from "../support/live-daemon.ts";
 import { serve } from "../support/serve-process.ts";
 
@@ -22,14 +23,6 @@ const good = {
   inputs: [{ name: "x", datatype: "FP32", shape: [1, 4] }],
   raw_input_contents: [Buffer.alloc(16)],
 };
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
 
 describe("slackline serve", () => {
   const folder = temporaryFolder();

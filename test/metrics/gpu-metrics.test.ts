@@ -5,17 +5,9 @@ import { type TestContext, test } from "node:test";
 import { Registry } from "prom-client";
 import { GpuMetrics, parseReadings } from "../../daemon/metrics/gpu-metrics.ts";
 import { tempDir } from "../config/temp-dir.ts";
+import { isRunning } from "../support/is-running.ts";
 
 const LINE = "GPU-1111-2222, NVIDIA H100 80GB HBM3, 37, 81559, 1024, 120.50, 700.00";
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 function program(t: TestContext, script: string): string {
   const file = path.join(tempDir(t), "nvidia-smi");
@@ -62,7 +54,7 @@ test("one process repeats its answers, and ends with the metrics", async (t) => 
   const pids = readFileSync(`${folder}/pids`, "utf8").trim().split("\n");
   assert.equal(pids.length, 1);
   metrics.stop();
-  while (isAlive(Number(pids[0]))) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (isRunning(Number(pids[0]))) await new Promise((resolve) => setTimeout(resolve, 5));
 });
 
 test("a driver that fails is told once, and asked again", async (t) => {
