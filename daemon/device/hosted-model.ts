@@ -41,6 +41,7 @@ import {
 } from "./size-sessions.ts";
 import { madeUpFirst, syntheticData } from "./synthetic-inputs.ts";
 import type { Turn } from "./token.ts";
+import { HEAP, type TrialMemory } from "./trial-memory.ts";
 import { measureBucket, type TrialRun, WARM_RUNS, warmUp } from "./warm-up.ts";
 
 type Tensors = Record<string, RuntimeTensor>;
@@ -53,6 +54,24 @@ interface Prepared {
   readonly fetches: Record<string, RuntimeTensor | null>;
   /** Where outputs that are copied may go. */
   readonly free: number;
+}
+
+interface Ran {
+  readonly results: Tensors;
+  readonly executeUs: number;
+}
+
+/** What a model's trial runs share. */
+interface Trials {
+  readonly run: TrialRun;
+  end(): void;
+}
+
+/** What a device asks of those who host a model on it. */
+export interface HostOptions {
+  /** Of changing the batch size; null where there are none. */
+  readonly costs?: SizeCosts | null;
+  readonly trialMemory?: TrialMemory;
 }
 
 export interface Executed {
@@ -88,6 +107,7 @@ export class HostedModel {
   /** By the kind of batch that each executes. */
   readonly #ownSessions = new Map<string, InferenceSession>();
   readonly #trialTurn: Turn;
+  readonly #trialMemory: TrialMemory;
   readonly #layouts: LayoutCache;
   /** Outputs whose shape follows from the inputs' shapes, so that it is the same for each batch of a (shape, bucket). */
   readonly #determined: Set<string>;
@@ -97,24 +117,21 @@ export class HostedModel {
   readonly #unbatched = new Set<string>();
   #slotBytes = 0;
 
-  private constructor(request: LoadRequest, session: InferenceSession, trialTurn: Turn) {
+  private constructor(request: LoadRequest, session: InferenceSession, trialTurn: Turn, trialMemory: TrialMemory) {
     this.#request = request;
     this.#session = session;
     this.#trialTurn = trialTurn;
+    this.#trialMemory = trialMemory;
     this.#layouts = new LayoutCache(request);
     this.#determined = determinedOutputs(session);
   }
 
-  /**
-   * Creates the session and warms it, each trial run in a turn of its own; rejects with a `LoadError`.
-   *
-   * @param costs of changing the batch size; null where there are none
-   */
+  /** Creates the session and warms it, each trial run in a turn of its own; rejects with a `LoadError`. */
   static async load(
     request: LoadRequest,
     trialTurn: Turn,
     progress: (activity: string) => void,
-    costs: SizeCosts | null = sizeCosts(request.provider),
+    { costs = sizeCosts(request.provider), trialMemory = HEAP }: HostOptions = {},
   ): Promise<{ model: HostedModel; warmed: WarmedModel }> {
     const begun = performance.now();
     let session: InferenceSession;
@@ -124,10 +141,12 @@ export class HostedModel {
       throw new LoadError("invalid", scrubPaths(messageOf(error), request.path));
     }
     const created = performance.now();
-    const model = new HostedModel(request, session, trialTurn);
+    const model = new HostedModel(request, session, trialTurn, trialMemory);
+    const trials = model.#trials();
     try {
       checkInterface(request, session);
-      const { kept: result, separated } = await model.#separateSizes(await model.#warmUp(progress), costs, progress);
+      const everySize = await model.#warmUp(trials.run, progress);
+      const { kept: result, separated } = await model.#separateSizes(everySize, costs, trials.run, progress);
       const warmed: WarmedModel = {
         ...result,
         padding: await model.#tryPadding(result),
@@ -144,6 +163,8 @@ export class HostedModel {
       if (error instanceof LoadError) throw error;
       const why = scrubPaths(messageOf(error), request.path);
       throw new LoadError("warm-up", `no trial run succeeded: ${why} (${TRIAL_HINT})`);
+    } finally {
+      trials.end();
     }
   }
 
@@ -162,27 +183,19 @@ export class HostedModel {
       const failed = new ExecutionError(scrubPaths(messageOf(error), this.#request.path), null);
       return await turn(() => Promise.reject(failed));
     }
-    const { results, executeUs } = await turn(async () => {
-      try {
-        return await this.#run({ shape, bucket }, feeds, prepared.fetches);
-      } catch (error) {
-        if (prepared.places.size === 0 || !SHAPE_REFUSED.test((error as ExecutionError).message)) throw error;
-        // An output's shape was not what its declaration promises: from now on all are copied.
-        const again = await this.#run({ shape, bucket }, feeds, {});
-        this.#determined.clear();
-        this.#learned.clear();
-        this.#prepared = new WeakMap();
-        prepared = { ...prepared, places: new Map(), fetches: {} };
-        return again;
-      }
-    });
+    const { results, executeUs, written } = await turn(() => this.#runInPlace({ shape, bucket }, feeds, prepared));
     this.#learn(shape, bucket, results);
-    return { executeUs, ...this.#collect(slot, bucket, prepared, results) };
+    return { executeUs, ...this.#collect(slot, bucket, written, results) };
   }
 
   /** Warms one batch size of a shape that was not warmed at load; resolves to its execution time. */
   async warm({ shape, bucket, budgetMs }: WarmRequest): Promise<number> {
-    return (await measureBucket(shape, bucket, budgetMs * 1000, this.#trialRuns())).us;
+    const trials = this.#trials();
+    try {
+      return (await measureBucket(shape, bucket, budgetMs * 1000, trials.run)).us;
+    } finally {
+      trials.end();
+    }
   }
 
   async release(): Promise<void> {
@@ -190,9 +203,9 @@ export class HostedModel {
   }
 
   async #warmUp(
+    run: TrialRun,
     progress: (activity: string) => void,
   ): Promise<Pick<WarmedModel, "buckets" | "profiles" | "coldShapes">> {
-    const run = this.#trialRuns();
     return await warmUp(this.#request, (shape, bucket) => {
       progress(`bucket ${bucket}${shape === "" ? "" : `, ${shape}`}`);
       return run(shape, bucket);
@@ -200,26 +213,48 @@ export class HostedModel {
   }
 
   /**
-   * Executes batches of made-up inputs. Those of one kind in a row have the same ones: to make them up anew for each would take longer than
-   * a GPU does to execute them.
+   * Executes batches of made-up inputs in a slot, as those of callers are, so that profiles show what these will take. Those of one kind in a
+   * row have the same inputs: to make them up anew for each would take longer than a GPU does to execute them.
    */
-  #trialRuns(): TrialRun {
-    let made: { readonly kind: string; readonly feeds: Tensors } | null = null;
-    return async (shape, bucket) => {
-      const kind = kindKey({ shape, bucket });
-      if (made?.kind !== kind) made = { kind, feeds: this.#syntheticFeeds(shape, bucket) };
-      const { feeds } = made;
-      const { results, executeUs } = await this.#trialTurn(() => this.#run({ shape, bucket }, feeds, {}));
-      this.#learn(shape, bucket, results);
-      let bytes = this.#layouts.get(shape).inputsBytes;
-      for (const spec of this.#request.outputs) {
-        const tensor = results[spec.name]!;
-        if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
-        if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+  #trials(): Trials {
+    let slot: ArrayBuffer | null = null;
+    let filled: string | null = null;
+    let strings: Tensors = {};
+    const end = (): void => {
+      if (slot !== null) this.#trialMemory.giveBack(slot);
+      slot = null;
+      filled = null;
+    };
+    const run: TrialRun = async (shape, bucket) => {
+      const kind = { shape, bucket };
+      const bytes = this.#bytesInPlace(kind);
+      if (slot === null || slot.byteLength < bytes) {
+        end();
+        slot = this.#trialMemory.take(bytes);
       }
-      this.#slotBytes = Math.max(this.#slotBytes, bytes);
+      if (filled !== kindKey(kind)) {
+        this.#fillSlot(slot, kind);
+        strings = this.#syntheticStrings(kind);
+        filled = kindKey(kind);
+      }
+      const prepared = this.#prepare(slot, shape, bucket);
+      const feeds = { ...prepared.feeds, ...strings };
+      const { results, executeUs } = await this.#trialTurn(() => this.#runInPlace(kind, feeds, prepared));
+      this.#learn(shape, bucket, results);
+      this.#measureOutputs(kind, results);
       return executeUs;
     };
+    return { run, end };
+  }
+
+  #measureOutputs({ shape, bucket }: BatchKind, results: Tensors): void {
+    let bytes = this.#layouts.get(shape).inputsBytes;
+    for (const spec of this.#request.outputs) {
+      const tensor = results[spec.name]!;
+      if (this.#request.batched && tensor.dims[0] !== bucket) this.#unbatched.add(spec.name);
+      if (spec.datatype !== "BYTES") bytes += align(tensorBytes(tensor).byteLength);
+    }
+    this.#slotBytes = Math.max(this.#slotBytes, bytes);
   }
 
   async #tryPadding({ buckets, profiles }: KnownProfiles): Promise<PaddingTrial | null> {
@@ -247,7 +282,7 @@ export class HostedModel {
     const slot = new ArrayBuffer(this.#layouts.get(shape).inputsBytes);
     gather(new Uint8Array(slot));
     const { feeds } = this.#makeTensors(slot, shape, bucket);
-    const allFeeds = this.#syntheticFeeds(shape, bucket, feeds);
+    const allFeeds = { ...feeds, ...this.#syntheticStrings({ shape, bucket }) };
     const { results } = await this.#trialTurn(() => this.#run({ shape, bucket }, allFeeds, {}));
     return this.#request.outputs.map(({ name, datatype }): Tensor => {
       const tensor = results[name]!;
@@ -263,10 +298,10 @@ export class HostedModel {
   async #separateSizes<Warmed extends KnownProfiles>(
     warmed: Warmed,
     costs: SizeCosts | null,
+    run: TrialRun,
     progress: (activity: string) => void,
   ): Promise<{ readonly kept: Warmed; readonly separated: SeparatedSizes | null }> {
     const { path, buckets } = this.#request;
-    const run = this.#trialRuns();
     const costUs = (await costs?.changeUs(warmed, run)) ?? 0;
     if (costs === null || costUs === 0) return { kept: warmed, separated: null };
     const bytes = modelBytes(path);
@@ -297,11 +332,25 @@ export class HostedModel {
     }
   }
 
-  async #run(
+  /** Outputs go to their places, unless the shape of one is not what its declaration promises: from then on all are copied. */
+  async #runInPlace(
     kind: BatchKind,
     feeds: Tensors,
-    fetches: Record<string, RuntimeTensor | null>,
-  ): Promise<{ results: Tensors; executeUs: number }> {
+    prepared: Prepared,
+  ): Promise<Ran & { readonly written: Pick<Prepared, "places" | "free"> }> {
+    try {
+      return { ...(await this.#run(kind, feeds, prepared.fetches)), written: prepared };
+    } catch (error) {
+      if (prepared.places.size === 0 || !SHAPE_REFUSED.test((error as ExecutionError).message)) throw error;
+      const ran = await this.#run(kind, feeds, {});
+      this.#determined.clear();
+      this.#learned.clear();
+      this.#prepared = new WeakMap();
+      return { ...ran, written: { places: new Map(), free: prepared.free } };
+    }
+  }
+
+  async #run(kind: BatchKind, feeds: Tensors, fetches: Record<string, RuntimeTensor | null>): Promise<Ran> {
     const begun = performance.now();
     try {
       const session = (this.#ownSessions.size > 0 && this.#ownSessions.get(kindKey(kind))) || this.#session;
@@ -370,18 +419,34 @@ export class HostedModel {
     return feeds;
   }
 
-  /** Made-up inputs beside those that are there already. */
-  #syntheticFeeds(shape: string, bucket: number, others: Tensors = {}): Tensors {
+  /** What a batch takes whose outputs' shapes are learned as far as they can be. */
+  #bytesInPlace({ shape, bucket }: BatchKind): number {
+    let bytes = this.#layouts.get(shape).inputsBytes;
+    const learned = this.#learned.get(kindKey({ shape, bucket }));
+    for (const spec of this.#request.outputs) {
+      const dims = learned?.get(spec.name);
+      if (dims !== undefined) bytes += align(product(dims) * bytesPerElement(spec));
+    }
+    return bytes;
+  }
+
+  #fillSlot(slot: ArrayBuffer, { shape, bucket }: BatchKind): void {
+    const { inputs } = this.#layouts.get(shape);
+    for (const [index, { datatype }] of this.#request.inputs.entries()) {
+      if (datatype === "BYTES") continue;
+      const { offset, itemElements } = inputs[index]!;
+      const data = syntheticData(datatype, itemElements * bucket, this.#request.warmValues[index]!);
+      new Uint8Array(slot).set(data as Uint8Array, offset);
+    }
+  }
+
+  #syntheticStrings({ shape, bucket }: BatchKind): Tensors {
+    const feeds: Tensors = {};
     const { inputs, batched, warmValues } = this.#request;
-    const feeds: Tensors = { ...others };
     for (const [index, { name, datatype }] of inputs.entries()) {
-      if (feeds[name] !== undefined) continue;
+      if (datatype !== "BYTES") continue;
       const dims = withItems(this.#layouts.get(shape).inputs[index]!.shape, bucket, batched);
-      const data = syntheticData(datatype, product(dims), warmValues[index]!);
-      feeds[name] =
-        datatype === "BYTES"
-          ? stringTensor(data as Uint8Array[], dims)
-          : tensorOver(datatype, (data as Uint8Array).buffer as ArrayBuffer, 0, dims);
+      feeds[name] = stringTensor(syntheticData(datatype, product(dims), warmValues[index]!) as Uint8Array[], dims);
     }
     return feeds;
   }
@@ -399,7 +464,7 @@ export class HostedModel {
   #collect(
     slot: ArrayBuffer,
     bucket: number,
-    prepared: Prepared,
+    prepared: Pick<Prepared, "places" | "free">,
     results: Tensors,
   ): { outputs: OutputPlace[]; payload: Uint8Array[] } {
     const payload: Uint8Array[] = [];

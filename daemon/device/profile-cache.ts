@@ -8,7 +8,7 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { KnownProfiles } from "./messages.ts";
 
 /** Raised when what is stored, or how it is measured, changes meaning. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** All that decides how long a model's batches take. */
 export interface ProfileIdentity {

@@ -1,7 +1,7 @@
 /** Entry of a session thread: hosts the sessions of one model, or of all where the provider wants one thread. */
 import { connect } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
-import { mapRegion, type Region, unmapNow } from "./arena.ts";
+import { mapRegion, type Region } from "./arena.ts";
 import { portChannel, socketChannel } from "./channels.ts";
 import { encodeHeader } from "./frames.ts";
 import { type Executed, ExecutionError, HostedModel } from "./hosted-model.ts";
@@ -60,27 +60,21 @@ function slotOf(region: Region): ArrayBuffer {
 function unmap(region: Region): void {
   const key = regionKey(region);
   const buffer = mapped.get(key);
-  if (buffer !== undefined) giveUp(buffer);
+  if (buffer !== undefined) pageLocks.giveUp(buffer);
   mapped.delete(key);
-}
-
-function giveUp(buffer: ArrayBuffer): void {
-  pageLocks.release(buffer);
-  unmapNow(buffer);
 }
 
 /** The line is closed only after all models were unloaded, so nothing is executing and nothing will. */
 function end(): void {
-  for (const buffer of mapped.values()) giveUp(buffer);
+  for (const buffer of mapped.values()) pageLocks.giveUp(buffer);
   process.exit();
 }
 
 async function load(request: LoadRequest): Promise<void> {
   try {
-    const { model, warmed } = await HostedModel.load(request, token.trialTurn, (activity) => {
-      channel.send({ type: "progress", model: request.model, activity });
-    });
-    pageLocks.prepare(request.provider);
+    const tell = (activity: string) => channel.send({ type: "progress", model: request.model, activity });
+    const trialMemory = pageLocks.trialMemory(request.provider);
+    const { model, warmed } = await HostedModel.load(request, token.trialTurn, tell, { trialMemory });
     models.set(request.model, model);
     channel.send({ type: "loaded", model: request.model, result: warmed });
   } catch (error) {

@@ -1,20 +1,10 @@
 import assert from "node:assert/strict";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { type TestContext, test } from "node:test";
-import { HostedModel } from "../../daemon/device/hosted-model.ts";
-import type { KnownProfiles, LoadRequest } from "../../daemon/device/messages.ts";
-import {
-  changeUs,
-  hasRoomFor,
-  modelBytes,
-  planSessions,
-  type SizeCosts,
-  withoutSizes,
-} from "../../daemon/device/size-sessions.ts";
-import type { Turn } from "../../daemon/device/token.ts";
+import { test } from "node:test";
+import type { KnownProfiles } from "../../daemon/device/messages.ts";
+import { changeUs, hasRoomFor, modelBytes, planSessions, withoutSizes } from "../../daemon/device/size-sessions.ts";
 import type { TrialRun } from "../../daemon/device/warm-up.ts";
-import { addOne } from "../../models/onnx/tiny.ts";
 import { tempDir } from "../config/temp-dir.ts";
 
 /** Sizes of one shape, that take 0.1 ms an item. */
@@ -113,67 +103,4 @@ test("a model's bytes are those of all files beside it, also behind links", (t) 
   writeFileSync(path.join(version, "weights", "w.bin"), "123");
   assert.equal(modelBytes(path.join(version, "model.onnx")), 8);
   assert.equal(modelBytes(path.join(folder, "none", "model.onnx")), Number.POSITIVE_INFINITY);
-});
-
-const atOnce: Turn = (use) => use();
-
-async function hosted(t: TestContext, costs: SizeCosts) {
-  const file = path.join(tempDir(t), "model.onnx");
-  writeFileSync(file, addOne());
-  const spec = (name: string) => ({ name, datatype: "FP32", shape: [-1, 4] }) as const;
-  const request: LoadRequest = {
-    model: "m/1",
-    path: file,
-    inputs: [spec("x")],
-    outputs: [spec("y")],
-    batched: true,
-    tryBatching: true,
-    maxBatchSize: 4,
-    sequence: null,
-    provider: { name: "cpu", deviceId: 0 },
-    threads: 1,
-    buckets: [1, 2, 4],
-    warmShapes: { keys: [""], firstThatWorks: false },
-    warmValues: [null],
-    known: null,
-    profileBudgetMs: 10,
-  };
-  const sizes: string[] = [];
-  const loaded = await HostedModel.load(request, atOnce, (activity) => void sizes.push(activity), costs);
-  t.after(() => loaded.model.release());
-  return { ...loaded, sizes };
-}
-
-test("batches of all sizes are answered by sessions of their own", async (t) => {
-  const { model, warmed: found, sizes } = await hosted(t, { changeUs: async () => 9_000, hasRoomFor: () => true });
-  assert.deepEqual(found.separated, { sessions: 3, costUs: 9_000, dropped: [], problem: null });
-  assert.deepEqual(sizes.slice(-2), ["session of its own for batches of 1", "session of its own for batches of 2"]);
-  for (const bucket of [1, 4, 2, 4, 1, 2]) {
-    const slot = new ArrayBuffer(4096);
-    new Float32Array(slot).set(Array.from({ length: 4 * bucket }, (_, i) => i + bucket));
-    const { outputs } = await model.execute(slot, "", bucket, new Uint8Array(), atOnce);
-    const { offset } = outputs[0]!;
-    const answer = [...new Float32Array(slot, offset, 4 * bucket)];
-    assert.deepEqual(
-      answer,
-      Array.from({ length: 4 * bucket }, (_, i) => i + bucket + 1),
-    );
-  }
-});
-
-test("where the device has no room a model is served by the sessions that there are, and says so", async (t) => {
-  let rooms = 1;
-  const { warmed: found } = await hosted(t, { changeUs: async () => 9_000, hasRoomFor: () => rooms-- > 0 });
-  assert.deepEqual(found.separated, {
-    sessions: 2,
-    costUs: 9_000,
-    dropped: [],
-    problem: "the device has no memory to spare",
-  });
-  assert.deepEqual(found.buckets, [1, 2, 4]);
-});
-
-test("where a change costs nothing one session does", async (t) => {
-  const { warmed: found } = await hosted(t, { changeUs: async () => 0, hasRoomFor: () => true });
-  assert.equal(found.separated, null);
 });
