@@ -183,6 +183,7 @@ async function compose(
     replicas,
     control: settings.modelControl,
     pollMs: settings.repositoryPollMs,
+    drainMs: settings.drainTimeoutMs,
     reprofile: settings.reprofile,
     replicasByDefault: spillOver,
     logger,

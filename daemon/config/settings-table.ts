@@ -346,7 +346,7 @@ export const SETTINGS: SettingsTable = {
     reads: "number",
     value: "MS",
     byDefault: "30000",
-    what: "how long a stopping daemon waits for accepted requests and for their answers to be read",
+    what: "how long a stopping daemon waits for accepted requests and for their answers to be read, and a version that is unloaded for its queue",
   },
   gpu_metrics_interval_ms: {
     schema: integer(100, 3_600_000),

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { type Arena, OutOfArenaMemory, openArenaIfPossible } from "../device/arena.ts";
 import { Backoff } from "../device/backoff.ts";
 import { cpuName } from "../device/choose-device.ts";
+import { CRASHES_MAX, CrashedBeside, loadInSpiteOfOthers, recentCrashes } from "../device/crashes.ts";
 import { HANG_LIMITS, type HangLimits } from "../device/hang-limits.ts";
 import { LaneDevice } from "../device/lane-device.ts";
 import {
@@ -72,8 +73,6 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-const CRASHES_MAX = 3;
-const CRASH_WINDOW_MS = 600_000;
 const NO_CORES =
   "pool_cores is 0, which leaves no cores to CPU replicas: raise it, or let the model run on the device alone (device: gpu)";
 
@@ -91,13 +90,15 @@ export class CpuReplicas implements ReplicaPool {
   #arena: Arena | null = null;
   /** Null until the first model is loaded, and while the process restarts. */
   #host: LaneHost | null = null;
+  /** Of the process that is being ended: the model whose batch is the reason, null where none is. */
+  #culprit: { readonly model: string | null } | null = null;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   constructor(options: CpuReplicasOptions) {
     this.#options = options;
     this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
-    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
+    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#kill(reason, null));
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
   }
 
@@ -115,11 +116,7 @@ export class CpuReplicas implements ReplicaPool {
     return this.#inTurn(async () => {
       if (this.#options.cores === 0) throw new LoadError("no-cores", NO_CORES);
       if (this.#models.has(version.key)) await this.#unloadNow(version.key);
-      const kept = await this.#loadNow(version, sloUs, reprofile).catch((error: unknown) => {
-        // A crash while replicas of another model were executing says nothing of this one.
-        if (!(error instanceof CrashedBeside)) throw error;
-        return this.#loadNow(version, sloUs, reprofile);
-      });
+      const kept = await loadInSpiteOfOthers(() => this.#loadNow(version, sloUs, reprofile));
       this.#models.set(version.key, kept);
       const { devices, summary, split, sessions } = kept;
       const { profiles, coldShapes, padding, unbatchedOutputs, mixedOutputs } = sessions.warmed;
@@ -176,13 +173,7 @@ export class CpuReplicas implements ReplicaPool {
       devices: [],
       crashesAtMs: [],
     };
-    try {
-      this.#makeDevices(kept);
-    } catch (error) {
-      for (const device of kept.devices) device.remove(version.key);
-      await this.#close(version.key, sessions);
-      throw error;
-    }
+    await this.#makeDevices(kept);
     return kept;
   }
 
@@ -322,13 +313,14 @@ export class CpuReplicas implements ReplicaPool {
     }
   }
 
-  #makeDevices(kept: Kept): void {
+  /** Rejects where there is no room for their batches; the sessions are closed then. */
+  async #makeDevices(kept: Kept): Promise<void> {
     const { version, split, sessions } = kept;
     const { channel, warmed } = sessions;
     kept.devices = Array.from({ length: split.replicas }, (_, index) => {
       return new LaneDevice(`cpu/${version.key}#${index}`, "replica", this.#arena, this.#limits, {
-        fatal: (model, message) => this.#host?.kill(`a CPU replica of ${model} died: ${message}`),
-        hung: (_model, reason) => this.#host?.kill(reason),
+        fatal: (model, message) => this.#kill(`a CPU replica of ${model} died: ${message}`, model),
+        hung: (model, reason) => this.#kill(reason, model),
         // Replicas execute side by side, but not faster for it while others are being measured.
         occupied: () => this.#silence.watching,
       });
@@ -338,6 +330,8 @@ export class CpuReplicas implements ReplicaPool {
         device.place(version, channel, warmed.slotBytes, Object.keys(warmed.profiles));
       }
     } catch (error) {
+      for (const device of kept.devices) device.remove(version.key);
+      await this.#close(version.key, sessions);
       if (!(error instanceof OutOfArenaMemory)) throw error;
       throw new LoadError(
         "memory",
@@ -367,14 +361,25 @@ export class CpuReplicas implements ReplicaPool {
     host.closeThread(channel);
   }
 
+  /** @param culprit the model whose batch is the reason; null where none is */
+  #kill(reason: string, culprit: string | null): void {
+    if (this.#host === null) return;
+    this.#culprit ??= { model: culprit };
+    this.#host.kill(reason);
+  }
+
   #lost(reason: string): void {
+    const culprit = this.#culprit;
+    this.#culprit = null;
     this.#host = null;
     const text = `the CPU replicas' process was lost: ${reason}`;
     this.#options.events.log("warn", text);
-    const executing = [...this.#models.values()].filter(({ devices }) => devices.some((one) => one.executing !== null));
-    for (const kept of executing) kept.crashesAtMs.push(Date.now());
+    const suspects = [...this.#models.values()].filter(({ version, devices }) => {
+      return culprit === null ? devices.some((one) => one.executing !== null) : version.key === culprit.model;
+    });
+    for (const kept of suspects) kept.crashesAtMs.push(Date.now());
     for (const { devices } of this.#models.values()) for (const device of devices) device.lose(text);
-    this.#loading?.reject(new (executing.length === 0 ? LoadError : CrashedBeside)("crashed", text));
+    this.#loading?.reject(new (suspects.length === 0 ? LoadError : CrashedBeside)("crashed", text));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
     if (!this.#closed) this.#inTurn(() => this.#restore()).catch((error) => this.#failedToRestore(error));
@@ -413,7 +418,7 @@ export class CpuReplicas implements ReplicaPool {
   }
 
   async #bringBack(kept: Kept): Promise<void> {
-    kept.crashesAtMs = kept.crashesAtMs.filter((atMs) => Date.now() - atMs < CRASH_WINDOW_MS);
+    kept.crashesAtMs = recentCrashes(kept.crashesAtMs);
     if (kept.crashesAtMs.length >= CRASHES_MAX) {
       throw new LoadError(
         "invalid",
@@ -421,7 +426,7 @@ export class CpuReplicas implements ReplicaPool {
       );
     }
     kept.sessions = await this.#loadSplit(kept.version, kept.split, false, kept.sessions.warmed);
-    this.#makeDevices(kept);
+    await this.#makeDevices(kept);
     const { key } = kept.version;
     for (const device of kept.devices) this.#options.events.restored(key, device, kept.shapes.profiles);
     this.#options.events.log("info", `the CPU replicas of ${key} are back`);
@@ -454,9 +459,6 @@ export class CpuReplicas implements ReplicaPool {
     };
   }
 }
-
-/** The process died while the model loaded, but nothing says that it was the model's fault: it may be tried again. */
-class CrashedBeside extends LoadError {}
 
 function firstProfile({ profiles }: Pick<WarmedModel, "profiles">): Profile {
   return Object.values(profiles)[0] ?? [];

@@ -13,7 +13,7 @@ import type {
 import type { Tensor, TensorData } from "../engine/tensors.ts";
 import type { ModelVersion } from "../repository/model.ts";
 import type { LaneKind, RequestId } from "../scheduler/types.ts";
-import type { Arena } from "./arena.ts";
+import { type Arena, OutOfArenaMemory } from "./arena.ts";
 import { decodeStrings, encodeStrings } from "./frames.ts";
 import { gatherRows, gatherStrings } from "./gather.ts";
 import { executionLimitMs, type HangLimits, type Timer } from "./hang-limits.ts";
@@ -215,8 +215,17 @@ export class LaneDevice implements Device {
     const others = [...this.#models.values()].filter(({ version }) => version.key !== model);
     const needed = Math.max(0, ...others.map(({ slotBytes }) => slotBytes));
     // While the model still counts, so that its thread is told too of regions that go.
-    if (needed < this.#pool.capacityBytes) this.#pool.resize(needed);
+    if (needed < this.#pool.capacityBytes) this.#shrink(needed);
     this.#models.delete(model);
+  }
+
+  #shrink(bytes: number): void {
+    try {
+      this.#pool.resize(bytes);
+    } catch (error) {
+      // New ones find no room beside the old: these are large enough.
+      if (!(error instanceof OutOfArenaMemory)) throw error;
+    }
   }
 
   /** A thread's word on an execution that was started. */

@@ -7,6 +7,7 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { Profile, ProfilePoint, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, OutOfArenaMemory, openArenaIfPossible } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
+import { CRASHES_MAX, CrashedBeside, loadInSpiteOfOthers, recentCrashes } from "./crashes.ts";
 import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
 import { LaneDevice } from "./lane-device.ts";
 import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
@@ -26,7 +27,7 @@ interface Kept {
   loaded: LoadedModel;
   shapes: ShapeTable;
   channel: ThreadChannel;
-  /** When it was executing while the process died. */
+  /** When the process died by it, as far as is known. */
   crashesAtMs: number[];
 }
 
@@ -35,9 +36,6 @@ interface PendingLoad {
   readonly resolve: (result: WarmedModel) => void;
   readonly reject: (error: LoadError) => void;
 }
-
-const CRASHES_MAX = 3;
-const CRASH_WINDOW_MS = 600_000;
 
 export class LaneProcess {
   readonly lane: string;
@@ -63,6 +61,8 @@ export class LaneProcess {
   #sharedChannel: ThreadChannel | null = null;
   /** Lines to a process that is gone: nothing answers on them. */
   readonly #dead = new WeakSet<ThreadChannel>();
+  /** Of the process that is being ended: the model whose batch is the reason, null where none is. */
+  #culprit: { readonly model: string | null } | null = null;
   #restarts = 0;
   /** Since when models that it had are not all loaded; null while they are. */
   #downSinceMs: number | null = null;
@@ -73,7 +73,11 @@ export class LaneProcess {
     this.lane = options.lane;
     this.#profileBudgetMs = options.profileBudgetMs ?? 3000;
     this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
-    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason));
+    this.#silence = new SilenceWatch(this.#limits, (reason, takesTurns) => {
+      // What waits for its turn may wait for a batch that hangs.
+      if (takesTurns) this.#host?.kill(reason);
+      else this.#kill(reason, null);
+    });
     this.transport = transport;
     this.#arena = arena;
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
@@ -127,14 +131,7 @@ export class LaneProcess {
   load(version: ModelVersion, { reprofile = false }: LoadOptions = {}): Promise<LoadedModel> {
     return this.#inTurn(async () => {
       if (this.#models.has(version.key)) await this.#unloadNow(version.key);
-      let kept: Kept;
-      try {
-        kept = await this.#loadNow(version, reprofile);
-      } catch (error) {
-        // A crash while another model was executing says nothing of this one.
-        if (!(error instanceof CrashedBeside)) throw error;
-        kept = await this.#loadNow(version, reprofile);
-      }
+      const kept = await loadInSpiteOfOthers(() => this.#loadNow(version, reprofile));
       this.#models.set(version.key, kept);
       return kept.loaded;
     });
@@ -214,11 +211,18 @@ export class LaneProcess {
   #newDevice(): LaneDevice {
     const { lane, kind = "device" } = this.#options;
     return new LaneDevice(lane, kind, this.#arena, this.#limits, {
-      fatal: (model, message) => this.#host?.kill(`the device failed while executing ${model}: ${message}`),
-      hung: (_model, reason) => this.#host?.kill(reason),
+      fatal: (model, message) => this.#kill(`the device failed while executing ${model}: ${message}`, model),
+      hung: (model, reason) => this.#kill(reason, model),
       // Trial runs of a load take turns with batches, and may be long.
       occupied: () => this.#silence.watching,
     });
+  }
+
+  /** Until the process is gone other batches may begin, which are not at fault. */
+  #kill(reason: string, culprit: string | null): void {
+    if (this.#host === null) return;
+    this.#culprit ??= { model: culprit };
+    this.#host.kill(reason);
   }
 
   async #startHost(): Promise<LaneHost> {
@@ -256,9 +260,9 @@ export class LaneProcess {
     this.#host = null;
     this.#downSinceMs ??= performance.now();
     this.#sharedChannel = null;
-    const executing = this.#device.executing;
-    const kept = executing === null ? undefined : this.#models.get(executing);
-    kept?.crashesAtMs.push(Date.now());
+    const culprit = this.#culprit === null ? this.#device.executing : this.#culprit.model;
+    this.#culprit = null;
+    if (culprit !== null) this.#models.get(culprit)?.crashesAtMs.push(Date.now());
     for (const { channel } of this.#models.values()) this.#dead.add(channel);
     const text = `lane ${this.lane} was lost: ${reason}`;
     this.#options.events.log("warn", text);
@@ -267,7 +271,7 @@ export class LaneProcess {
     const pending = this.#pending;
     this.#pending = null;
     const message = `the lane's process died while loading it: ${reason}`;
-    pending?.reject(executing === null ? new LoadError("crashed", message) : new CrashedBeside("crashed", message));
+    pending?.reject(new (culprit === null ? CrashedLoading : CrashedBeside)("crashed", message));
     this.#warming?.reject(new LoadError("crashed", `the lane's process died while warming: ${reason}`));
     for (const unloaded of this.#unloading.values()) unloaded();
     this.#unloading.clear();
@@ -315,11 +319,12 @@ export class LaneProcess {
   #reload(key: string): void {
     void this.#inTurn(async () => {
       const kept = this.#models.get(key);
-      if (kept === undefined) return;
+      // Where the lane was lost once more before its turn came, an earlier restart's turn may have brought it back already.
+      if (kept === undefined || !this.#dead.has(kept.channel)) return;
       try {
-        kept.crashesAtMs = kept.crashesAtMs.filter((atMs) => Date.now() - atMs < CRASH_WINDOW_MS);
+        kept.crashesAtMs = recentCrashes(kept.crashesAtMs);
         if (kept.crashesAtMs.length >= CRASHES_MAX) {
-          const message = `it was executing each of the last ${CRASHES_MAX} times when lane ${this.lane} crashed`;
+          const message = `it was executing or loading each of the last ${CRASHES_MAX} times when lane ${this.lane} crashed`;
           throw new LoadError("crashed", message);
         }
         const again = await this.#loadNow(kept.version, false, kept.loaded);
@@ -329,6 +334,11 @@ export class LaneProcess {
       } catch (error) {
         // Where the lane was lost again, the restart that follows reloads whatever is still kept.
         if (error instanceof CrashedBeside || this.#closed) return;
+        if (error instanceof CrashedLoading) {
+          // Once may have been anybody's doing, such as the system's for want of memory.
+          kept.crashesAtMs.push(Date.now());
+          return;
+        }
         this.#models.delete(key);
         this.#options.events.dropped(key, error instanceof LoadError ? error : new LoadError("invalid", String(error)));
       }
@@ -509,5 +519,5 @@ export class LaneProcess {
   }
 }
 
-/** The process died while the model loaded, but another one was executing: it may be tried again. */
-class CrashedBeside extends LoadError {}
+/** The process died while the model loaded, and nothing else was at work. */
+class CrashedLoading extends LoadError {}

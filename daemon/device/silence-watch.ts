@@ -15,11 +15,11 @@ export const NO_THREAD: WatchedThread = { channel: null, takesTurns: false };
 /** Watches over one thread at a time, while it loads, warms or unloads: one that is silent for too long is hung. */
 export class SilenceWatch {
   readonly #limits: HangLimits;
-  readonly #hung: (reason: string) => void;
+  readonly #hung: (reason: string, takesTurns: boolean) => void;
   #watched: (WatchedThread & { readonly timer: Timer }) | null = null;
 
-  /** @param hung is to end the lane, so that what waits for it ends as after a crash */
-  constructor(limits: HangLimits, hung: (reason: string) => void) {
+  /** @param hung is to end the lane, so that what waits for it ends as after a crash; told whether the thread may have waited for its turn */
+  constructor(limits: HangLimits, hung: (reason: string, takesTurns: boolean) => void) {
     this.#limits = limits;
     this.#hung = hung;
   }
@@ -45,7 +45,9 @@ export class SilenceWatch {
 
   async during<T>(what: string, thread: WatchedThread, work: () => Promise<T>): Promise<T> {
     const { loadMs, startTimer } = this.#limits;
-    const timer = startTimer(loadMs, () => this.#hung(`it gave no sign of life for ${loadMs} ms while ${what}`));
+    const timer = startTimer(loadMs, () => {
+      this.#hung(`it gave no sign of life for ${loadMs} ms while ${what}`, this.#watched?.takesTurns ?? false);
+    });
     this.#watched = { ...thread, timer };
     try {
       return await work();

@@ -21,6 +21,11 @@ export interface SlotEvents {
 /** Without a second one nothing could be gathered while a batch executes. */
 const SLOTS_MIN = 2;
 
+/** Slots do not grow by more for the sake of a shape that may never come again: callers choose the shapes. */
+const GROWTH_MAX = 4;
+/** … or than to this. */
+const GROWTH_BYTES_MAX = 64 * 2 ** 20;
+
 export class SlotPool {
   readonly #arena: Arena | null;
   readonly #events: SlotEvents;
@@ -69,18 +74,17 @@ export class SlotPool {
   }
 
   /**
-   * A slot of at least this size, or where memory is short, of `leastBytes`; null where none is free and no extra one is
-   * wanted. Throws `OutOfArenaMemory`, changing nothing.
+   * A slot of at least this size, or where memory is short or the size out of all proportion, of `leastBytes`; null where none is free
+   * and no extra one is wanted. Throws `OutOfArenaMemory`, changing nothing.
    */
   acquire(bytes: number, extra: boolean, leastBytes: number = bytes): Slot | null {
     const free = this.#free.at(-1);
     if (free === undefined && !extra) return null;
-    const slot = this.#fitting(free, bytes, leastBytes);
-    if (free === undefined) this.#retired.add(slot);
-    else {
-      this.#free.pop();
-      if (slot !== free) this.#destroy(free);
-    }
+    const outsized = bytes > Math.max(GROWTH_MAX * this.#capacityBytes, GROWTH_BYTES_MAX);
+    const slot = outsized ? this.#holding(free, leastBytes) : this.#fitting(free, bytes, leastBytes);
+    if (slot === free) this.#free.pop();
+    else if (free === undefined || outsized) this.#retired.add(slot);
+    else this.#destroy(this.#free.pop()!);
     this.#busy.add(slot);
     return slot;
   }
@@ -109,8 +113,12 @@ export class SlotPool {
       return this.#make(free === undefined ? Math.max(bytes, this.#capacityBytes) : Math.ceil(1.25 * bytes));
     } catch (error) {
       if (!(error instanceof OutOfArenaMemory)) throw error;
-      return free !== undefined && free.bytes >= leastBytes ? free : this.#make(leastBytes);
+      return this.#holding(free, leastBytes);
     }
+  }
+
+  #holding(free: Slot | undefined, bytes: number): Slot {
+    return free !== undefined && free.bytes >= bytes ? free : this.#make(bytes);
   }
 
   #make(bytes: number): Slot {

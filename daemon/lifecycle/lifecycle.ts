@@ -20,6 +20,8 @@ export interface LifecycleParts {
   readonly replicas: ReplicaPool;
   readonly control: "none" | "poll" | "explicit";
   readonly pollMs: number;
+  /** How long a version that goes answers what it accepted. */
+  readonly drainMs: number;
   readonly reprofile: boolean;
   /** Whether models get CPU replicas for spill-over that have not asked for any. */
   readonly replicasByDefault: boolean;
@@ -34,7 +36,8 @@ interface LoadFailure {
 
 /**
  * Brings models to lanes and takes them away again, as the repository's contents and operators ask, so that no request
- * is lost: a version that takes over is ready before the one it replaces goes, and one that goes first answers its queue.
+ * is lost: a version that takes over is ready before the one it replaces goes, and one that goes first answers its queue, as
+ * far as it can within a time limit: work without deadlines may wait for as long as others keep the devices busy.
  */
 export class Lifecycle implements ModelCatalog {
   readonly #parts: LifecycleParts;
@@ -223,7 +226,9 @@ export class Lifecycle implements ModelCatalog {
     if (served === undefined) return;
     repository.setState(key, "UNAVAILABLE", reason);
     // The version policy may have another one to offer.
-    void this.#inTurn(async () => this.#apply(await repository.reconsider()));
+    this.#inTurn(async () => this.#apply(await repository.reconsider())).catch((error: unknown) => {
+      logger.error({ model: key }, `what takes the place of ${key} can't be looked for: ${(error as Error).message}`);
+    });
   }
 
   loading(key: string, activity: string): void {
@@ -442,16 +447,20 @@ export class Lifecycle implements ModelCatalog {
   }
 
   /**
-   * Takes a version off its lanes when what it accepted has been answered.
+   * Takes a version off its lanes when what it accepted has been answered, or has had its time.
    *
    * @returns false where the daemon ends first: it stays loaded, and goes on answering
    */
   async #takeOff(served: ServedModel): Promise<boolean> {
-    const { host } = this.#parts;
+    const { host, drainMs, logger } = this.#parts;
     const { key } = served.version;
     this.#forget(served);
-    while (!this.#closed && !host.isIdle(key)) await delay(IDLE_CHECK_MS);
+    const untilMs = performance.now() + drainMs;
+    while (!this.#closed && !host.isIdle(key) && performance.now() < untilMs) await delay(IDLE_CHECK_MS);
     if (this.#closed) return false;
+    if (!host.isIdle(key)) {
+      logger.warn({ model: key }, `${key} goes before its queue is answered: drain_timeout_ms is ${drainMs}`);
+    }
     host.removeModel(key);
     await this.#placement.leave(key);
     return true;

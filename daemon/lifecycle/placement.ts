@@ -66,6 +66,7 @@ export class Placement {
     if (asked.settings.device !== "cpu") {
       for (const lane of lanes) {
         const { version: settled, on } = await this.#placeOn(version, (wanted) => lane.load(wanted, { reprofile }));
+        await this.#placeAgain(version, settled, placed);
         version = settled;
         placed.lanes.set(lane.lane, { kind: "device", profiles: on.profiles, up: true });
       }
@@ -76,6 +77,7 @@ export class Placement {
       try {
         const load = (wanted: ModelVersion) => replicas.load(wanted, sloUs, { reprofile });
         const { version: settled, on } = await this.#placeOn(version, load);
+        await this.#placeAgain(version, settled, placed);
         version = settled;
         pool = on;
       } catch (error) {
@@ -97,6 +99,17 @@ export class Placement {
     // One that crashed while others were loading is announced when it has it again.
     for (const [lane, { up, profiles }] of placed.lanes) if (up) host.loaded(lane, version.key, profiles);
     return served;
+  }
+
+  /** Where one lane finds that the items of a batch mix, those that have it already must not batch it either. */
+  async #placeAgain(before: ModelVersion, settled: ModelVersion, placed: Placed): Promise<void> {
+    if (before.batched === settled.batched) return;
+    for (const lane of this.#parts.lanes) {
+      const on = placed.lanes.get(lane.lane);
+      if (on === undefined) continue;
+      const { profiles } = await lane.load(settled, { reprofile: this.#parts.reprofile });
+      placed.lanes.set(lane.lane, { ...on, profiles });
+    }
   }
 
   /** Loads a version, and once more as one without a batch dimension where it turns out to have none. */

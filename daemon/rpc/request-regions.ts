@@ -134,13 +134,16 @@ function transfer(what: string, region: Region, move: () => number): number {
   }
 }
 
+/** Node takes lengths of 2 GiB and more for others. */
+const TRANSFER_BYTES_MAX = 2 ** 30;
+
 /** Fills `target`, which has the span's size. */
 function readSpan({ region, offset, byteSize }: Span, tensor: string, target: Uint8Array): void {
   const fd = openFd(region);
   let done = 0;
   while (done < byteSize) {
     const got = transfer(`input '${tensor}' can't be read from`, region, () =>
-      readSync(fd, target, done, byteSize - done, region.offset + offset + done),
+      readSync(fd, target, done, Math.min(byteSize - done, TRANSFER_BYTES_MAX), region.offset + offset + done),
     );
     if (got === 0) {
       throw regionError(
@@ -168,7 +171,7 @@ function writeSpan(
   let done = 0;
   while (done < bytes.byteLength) {
     done += transfer(`output '${output}' can't be written to`, region, () =>
-      writeSync(fd, bytes, done, bytes.byteLength - done, region.offset + offset + done),
+      writeSync(fd, bytes, done, Math.min(bytes.byteLength - done, TRANSFER_BYTES_MAX), region.offset + offset + done),
     );
   }
   return {

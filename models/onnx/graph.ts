@@ -19,6 +19,8 @@ export interface NodeDefinition {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
+  /** What the runtime calls it in messages. */
+  readonly name?: string;
   readonly attributes: Readonly<Record<string, Attribute>>;
 }
 

@@ -65,6 +65,7 @@ function writeNode(writer: Writer, node: NodeDefinition): void {
   const fields = ONNX_FIELDS.node;
   for (const input of node.inputs) text(writer, fields.input, input);
   for (const output of node.outputs) text(writer, fields.output, output);
+  if (node.name !== undefined) text(writer, fields.name, node.name);
   text(writer, fields.opType, node.op);
   for (const [name, attribute] of Object.entries(node.attributes)) {
     message(writer, fields.attribute, () => {

@@ -107,6 +107,27 @@ describe("slots", () => {
     arena.close();
   });
 
+  it("do not grow out of all proportion: such a batch has one of its own while it lasts", {
+    skip: process.platform !== "linux",
+  }, () => {
+    const arena = Arena.open();
+    const pool = new SlotPool(arena, { added: () => {}, removed: () => {} });
+    pool.resize(PAGE_BYTES);
+    const grown = pool.acquire(3 * PAGE_BYTES, false)!;
+    assert.ok(grown.bytes >= 3 * PAGE_BYTES);
+    pool.release(grown);
+    const before = arena.reservedBytes;
+    const own = pool.acquire(2 ** 40, false, 8 * PAGE_BYTES)!;
+    assert.equal(own.bytes, 8 * PAGE_BYTES);
+    assert.equal(arena.reservedBytes, before + own.bytes);
+    assert.equal(pool.acquire(2 ** 40, false, PAGE_BYTES), grown, "one that is there where it will do");
+    pool.release(grown);
+    pool.release(own);
+    assert.equal(arena.reservedBytes, before);
+    pool.resize(0);
+    arena.close();
+  });
+
   it("are still there after one could not grow", { skip: process.platform !== "linux" }, () => {
     const arena = Arena.open(["memfd"], 8 * PAGE_BYTES);
     const pool = new SlotPool(arena, { added: () => {}, removed: () => {} });

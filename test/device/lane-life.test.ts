@@ -18,7 +18,7 @@ import {
   slow,
 } from "../../models/onnx/tiny.ts";
 import { stopProcess } from "../support/stop-process.ts";
-import { floats, floatsOf, LaneRig, TEST_PROVIDER } from "./lane-rig.ts";
+import { floats, floatsOf, LaneRig, TEST_PROVIDER, tensor } from "./lane-rig.ts";
 import { lessMeansOfColumns, onlyIndexZero, onlyOfLength } from "./odd-models.ts";
 
 const ON_GPU = TEST_PROVIDER.name !== "cpu";
@@ -139,6 +139,65 @@ describe("life of a lane", () => {
     });
   });
 
+  it("gives up a model that fails its device, and not the one whose batch had begun when the process was gone", {
+    skip: !SHARES_MEMORY,
+  }, async () => {
+    await withLane({}, async (rig) => {
+      const settings = { warmValues: { index: 0 } };
+      const fatal = await rig.version(onlyIndexZero("CUDA failure 700"), { name: "fatal", maxBatchSize: 1, settings });
+      const good = await rig.version(slow({ layers: 8, width: 512 }), LONG);
+      await rig.lane.load(fatal);
+      await rig.lane.load(good);
+      const index = tensor("index", "INT64", [1, 1], BigInt64Array.of(1n));
+      const input = floats("x", [64, 512], Array<number>(64 * 512).fill(1));
+      for (let crash = 1; crash <= 3; crash++) {
+        const failed = rig.start(rig.execution(fatal, [rig.request(fatal, [index])], 1));
+        void rig.start(rig.execution(good, [rig.request(good, [input])], 64));
+        const result = await failed;
+        assert.match(result.ok ? "" : result.message, /CUDA failure 700/);
+        await rig.until("reloaded", "slow/1", crash);
+      }
+      await rig.until("dropped", "fatal/1: crashed");
+      await rig.run(good, [rig.request(good, [input])], 64);
+      assert.equal(rig.happened.filter(([kind]) => kind === "dropped").length, 1);
+    });
+  });
+
+  it("loads each model once where it is lost again while it loads them, and gives none up for that", {
+    skip: !SHARES_MEMORY,
+  }, async () => {
+    await withLane({}, async (rig) => {
+      const first = await rig.version(addOne(), { name: "first" });
+      const long = await rig.version(slow({ layers: 16, width: 512 }), { name: "slow", maxBatchSize: 64 });
+      const last = await rig.version(addOne(), { name: "last" });
+      for (const version of [first, long, last]) await rig.lane.load(version);
+      process.kill(rig.lane.pid!, "SIGKILL");
+      await rig.until("reloaded", "first/1");
+      process.kill(rig.lane.pid!, "SIGKILL");
+      await rig.until("info", "3 models are loaded again");
+      const count = (kind: string, model: string): number =>
+        rig.happened.filter(([one, text]) => one === kind && text.startsWith(model)).length;
+      assert.deepEqual([count("reloaded", "first/1"), count("reloaded", "last/1"), count("dropped", "")], [2, 1, 0]);
+      await serves(rig, first);
+      await serves(rig, last);
+    });
+  });
+
+  it("keeps its slots where smaller ones find no room beside them", { skip: !SHARES_MEMORY }, async () => {
+    await withLane({ arenaBytesMax: 1 << 20 }, async (rig) => {
+      const small = await rig.version(addOne(), { name: "small" });
+      // Two slots of half a MiB each: 8 rows in and out.
+      const large = await rig.version(addOne(8192), { name: "large" });
+      await rig.lane.load(large);
+      await rig.lane.load(small);
+      assert.equal(rig.lane.sharedBytes, 1 << 20);
+      await rig.lane.unload(large.key);
+      await serves(rig, small);
+      await rig.lane.unload(small.key);
+      assert.equal(rig.lane.sharedBytes, 0);
+    });
+  });
+
   it("refuses models that are broken, missing, not as described or fail every trial, and serves the others", async () => {
     await withLane({}, async (rig) => {
       const good = await rig.version(addOne(), { name: "good" });
@@ -154,7 +213,7 @@ describe("life of a lane", () => {
         rejectsAs("mismatch", /input "z" should be float32 and is absent/),
       );
       const failing = await rig.version(onlyIndexZero(), { name: "failing" });
-      await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Reshape node failed/));
+      await assert.rejects(rig.lane.load(failing), rejectsAs("warm-up", /Reshape node "failing" failed/));
       const badShape = await rig.version(dynamicDims(), {
         name: "shape",
         settings: { warmShapes: [{ x: [1, 2, 3] }] },

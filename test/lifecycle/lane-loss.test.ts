@@ -1,6 +1,7 @@
 /** Lanes that crash, and come back with a model or without it, while the model comes, goes or is served. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { LifecycleRig, type LifecycleRigOptions } from "./lifecycle-rig.ts";
 
 /** What is broken here waits for ever. */
@@ -66,6 +67,17 @@ for (const [change, ask] of Object.entries(CHANGES)) {
       assert.deepEqual(rig.tally, { lost: 1, answered: 8 });
       assert.deepEqual(await done, { ok: true });
       assert.deepEqual(rig.replicas.unloads, ["m/1"]);
+    });
+
+    scenario("what is left after its time is refused", { drainMs: 20 }, async (rig) => {
+      await rig.start();
+      rig.submit(9);
+      const { done } = await rig.begin(() => ask(rig));
+      while (rig.outcomes.length < 8) await delay(1);
+      rig.work("gpu0");
+      assert.deepEqual(await done, { ok: true });
+      assert.deepEqual(rig.tally, { unloaded: 8, answered: 1 });
+      assert.deepEqual(await rig.lifecycle.load("other", new Map()), { ok: true });
     });
 
     scenario("a daemon that ends goes on answering it", {}, async (rig) => {
@@ -215,5 +227,21 @@ describe("a lane that crashes while the model is loaded on another", () => {
     await started;
     assert.equal(rig.found, "no memory for replicas");
     assert.deepEqual(rig.lifecycle.served, []);
+  });
+});
+
+describe("lanes that differ on whether a model's items may share a batch", () => {
+  scenario("run them one by one, those too that had found no harm", { lanes: ["gpu0", "gpu1"] }, async (rig) => {
+    rig.lanes[1]!.mixedOutputs = ["y"];
+    await rig.start();
+    assert.deepEqual(
+      rig.lanes.map(({ batched }) => batched),
+      [
+        [true, false],
+        [true, false],
+      ],
+    );
+    assert.equal(rig.lifecycle.served[0]!.version.batched, false);
+    assert.deepEqual(rig.upLanes, ["gpu0", "gpu1"]);
   });
 });

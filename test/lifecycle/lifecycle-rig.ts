@@ -53,14 +53,19 @@ class PuppetLane implements ModelLane {
   readonly loads: Gate = new Gate();
   /** Keys that it was told to unload. */
   readonly unloads: string[] = [];
+  /** Whether each version that it loaded, in their order, was batched. */
+  readonly batched: boolean[] = [];
+  /** Outputs in which it finds that the items of a batch mix. */
+  mixedOutputs: readonly string[] = [];
 
   constructor(lane: string) {
     this.lane = lane;
   }
 
-  async load(): Promise<LoadedOnLane> {
+  async load({ batched }: { readonly batched: boolean }): Promise<LoadedOnLane> {
     await this.loads.pass();
-    return LOADED;
+    this.batched.push(batched);
+    return { ...LOADED, mixedOutputs: batched ? this.mixedOutputs : [] };
   }
 
   async unload(key: string): Promise<void> {
@@ -104,6 +109,7 @@ export interface LifecycleRigOptions {
   readonly lanes?: readonly string[];
   /** The models' `config.yaml`; without replicas by default. */
   readonly config?: string;
+  readonly drainMs?: number;
 }
 
 /**
@@ -122,7 +128,7 @@ export class LifecycleRig {
   readonly #devices = new Map<string, PuppetDevice>();
   #withdrawn: () => void = () => {};
 
-  constructor({ lanes = ["gpu0"], config = "replicas: 0\n" }: LifecycleRigOptions = {}) {
+  constructor({ lanes = ["gpu0"], config = "replicas: 0\n", drainMs = 60_000 }: LifecycleRigOptions = {}) {
     for (const name of ["m", "other"]) {
       writeModelFiles(this.#folder.dir, name, { "1/model.onnx": addOne(4), "config.yaml": config });
     }
@@ -145,6 +151,7 @@ export class LifecycleRig {
       replicas: this.replicas,
       control: "explicit",
       pollMs: 1000,
+      drainMs,
       reprofile: false,
       replicasByDefault: true,
       observer: {
