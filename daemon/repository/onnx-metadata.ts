@@ -79,7 +79,8 @@ const LFS_POINTER = "version https://git-lfs";
 
 /**
  * Reads a model file's interface. Weights are skipped, so this takes milliseconds and little memory whatever the file's
- * size. Throws OnnxFileError.
+ * size; a tree ensemble's numbers are fields of their own and walked one by one, 0.7 s for a million nodes, in short turns.
+ * Throws OnnxFileError.
  */
 export async function readOnnxMetadata(path: string): Promise<OnnxMetadata> {
   let file: FileHandle;
@@ -246,13 +247,15 @@ class OnnxReader {
 
   async #attribute(message: ProtobufField, level: number): Promise<void> {
     const fields = ONNX_FIELDS.attribute;
-    await this.#file.walk(message.start, message.end, async (field) => {
-      if (!field.delimited) return;
-      if (field.number === fields.t || field.number === fields.tensors) await this.#tensor(field);
-      else if (field.number === fields.g || field.number === fields.graphs) await this.#graph(field, level + 1);
-      else if (field.number === fields.sparseTensor || field.number === fields.sparseTensors) {
-        await this.#sparseTensor(field);
+    // No promise for each of the numbers and strings, of which a tree ensemble has millions.
+    await this.#file.walk(message.start, message.end, (field) => {
+      if (!field.delimited) return undefined;
+      if (field.number === fields.t || field.number === fields.tensors) return this.#tensor(field);
+      if (field.number === fields.g || field.number === fields.graphs) return this.#graph(field, level + 1);
+      if (field.number === fields.sparseTensor || field.number === fields.sparseTensors) {
+        return this.#sparseTensor(field);
       }
+      return undefined;
     });
   }
 
@@ -272,16 +275,19 @@ class OnnxReader {
     const dims: number[] = [];
     let dataType = 0;
     let external = false;
-    await this.#file.walk(message.start, message.end, async (field) => {
-      if (field.number === fields.dims && !field.delimited) dims.push(field.value);
-      else if (field.number === fields.dims) dims.push(...(await this.#packed(field)));
-      else if (field.number === fields.dataType) dataType = field.value;
+    const keep = async (field: ProtobufField): Promise<void> => {
+      if (field.number === fields.dims) dims.push(...(await this.#packed(field)));
       else if (field.number === fields.name) name = await this.#string(field);
-      else if (field.number === fields.dataLocation) external = field.value === DATA_LOCATION_EXTERNAL;
-      else if (field.number === fields.externalData) {
-        const [key, value] = await this.#entry(field);
-        entries.set(key, value);
-      }
+      else entries.set(...(await this.#entry(field)));
+    };
+    // No promise for each string of a vocabulary either.
+    await this.#file.walk(message.start, message.end, (field) => {
+      const { number, delimited } = field;
+      if (number === fields.dims && !delimited) dims.push(field.value);
+      else if (number === fields.dataType) dataType = field.value;
+      else if (number === fields.dataLocation) external = field.value === DATA_LOCATION_EXTERNAL;
+      else if (number === fields.dims || number === fields.name || number === fields.externalData) return keep(field);
+      return undefined;
     });
     if (external || entries.has("location")) this.#externalData.push(this.#reference(name, entries));
     const isWeight = dims.length > 0 && dataType !== ONNX_TYPE_NUMBER.INT64;

@@ -3,6 +3,7 @@ import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { promiseHooks } from "node:v8";
 import fc from "fast-check";
 import protobuf from "protobufjs/minimal.js";
 import {
@@ -12,6 +13,7 @@ import {
   readOnnxMetadata,
   wireShape,
 } from "../../daemon/repository/onnx-metadata.ts";
+import { ProtobufFile } from "../../daemon/repository/protobuf-file.ts";
 import { Graph } from "../../models/onnx/graph.ts";
 import { type Constant, floats } from "../../models/onnx/tensor.ts";
 import { addOne, dynamicDims, externalWeights, identity, noBatchDim, scalarOutput } from "../../models/onnx/tiny.ts";
@@ -216,4 +218,79 @@ test("weights are not read, however many there are", async () => {
   assert.equal(metadata.parameters, weightBytes / 4);
   assert.equal(metadata.inputs[0]!.name, "x");
   assert.ok(process.memoryUsage().rss - before < 64 * 2 ** 20);
+});
+
+test("integers of 64 bits are read with their sign", async () => {
+  const values = [
+    0,
+    1,
+    127,
+    128,
+    2 ** 28,
+    2 ** 31,
+    2 ** 32 + 1,
+    Number.MAX_SAFE_INTEGER,
+    -1,
+    -(2 ** 31),
+    -(2 ** 40) - 1,
+  ];
+  const writer = protobuf.Writer.create();
+  for (const value of values) writer.uint32(8).int64(value);
+  const message = writer.finish();
+  const handle = await open(await saved(message), "r");
+  const read: number[] = [];
+  await new ProtobufFile(handle, message.length).walk(0, message.length, (field) => {
+    read.push(field.value);
+  });
+  await handle.close();
+  assert.deepEqual(read, values);
+});
+
+describe("tree ensembles, whose attributes have a field for each number", () => {
+  const count = 200_000;
+  /** As LightGBM's and scikit-learn's converters write them, but for the rest of the attributes. */
+  const forest = (): Uint8Array => {
+    const graph = new Graph("forest");
+    graph.input("x", "FP32", ["batch", 4]);
+    graph.output("y", "FP32", ["batch", 1]);
+    const numbers = Array.from({ length: count }, (_, index) => (index % 2 === 0 ? 1 : -index));
+    graph.node("TreeEnsembleRegressor", ["x"], { nodes_nodeids: numbers }, "y");
+    return writeModel(graph);
+  };
+
+  test("no number costs a promise", async () => {
+    const file = await saved(forest());
+    let promises = 0;
+    const stop = promiseHooks.onInit(() => {
+      promises++;
+    });
+    const metadata = await readOnnxMetadata(file).finally(() => stop());
+    assert.equal(metadata.graphName, "forest");
+    assert.deepEqual(metadata.inputs.map(wireShape), [[-1, 4]]);
+    assert.deepEqual(metadata.outputs.map(wireShape), [[-1, 1]]);
+    assert.ok(promises < count / 10, `${promises} promises`);
+  });
+
+  test("other work runs in between", async () => {
+    const writer = protobuf.Writer.create();
+    for (let index = 0; index < count; index++) writer.uint32(8 << 3).int64(index % 100);
+    const message = writer.finish();
+    const handle = await open(await saved(message), "r");
+    let fields = 0;
+    let inOneTurn = 0;
+    let longestTurn = 0;
+    const nextTurn = (): void => {
+      inOneTurn = 0;
+      turn = setImmediate(nextTurn);
+    };
+    let turn = setImmediate(nextTurn);
+    await new ProtobufFile(handle, message.length).walk(0, message.length, () => {
+      fields++;
+      longestTurn = Math.max(longestTurn, ++inOneTurn);
+    });
+    clearImmediate(turn);
+    await handle.close();
+    assert.equal(fields, count);
+    assert.ok(longestTurn <= 32_768, `${longestTurn} fields in one turn`);
+  });
 });
