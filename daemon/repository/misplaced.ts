@@ -6,6 +6,22 @@ import path from "node:path";
 const FOLDERS_MAX = 20;
 const TOLD_MAX = 5;
 
+/** Folders that file systems (ext4's is in the root of every volume), Synology's and QNAP's storage and Windows make. */
+const NOT_OURS: readonly string[] = [
+  "lost+found",
+  "@eaDir",
+  "#recycle",
+  "#snapshot",
+  "@Recycle",
+  "$RECYCLE.BIN",
+  "System Volume Information",
+];
+
+/** Whether an entry of the repository, or of a folder in it, may be meant for the daemon: hidden ones are not. */
+export function isMeant(entry: string): boolean {
+  return !entry.startsWith(".") && !NOT_OURS.includes(entry);
+}
+
 /** Names of the ONNX files among a folder's entries. */
 export function onnxFiles(entries: readonly string[]): readonly string[] {
   return visible(entries).filter((entry) => entry.toLowerCase().endsWith(".onnx"));
@@ -55,5 +71,5 @@ async function misplacedFiles(root: string, entries: readonly string[]): Promise
 }
 
 function visible(entries: readonly string[]): readonly string[] {
-  return entries.filter((entry) => !entry.startsWith(".")).sort();
+  return entries.filter(isMeant).sort();
 }

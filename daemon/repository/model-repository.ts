@@ -7,7 +7,7 @@ import { nearestName } from "../config/nearest-name.ts";
 import { fileErrorText } from "../config/yaml-file.ts";
 import type { ModelDefaults } from "./derive-version.ts";
 import { RepositoryError } from "./errors.ts";
-import { onnxFiles } from "./misplaced.ts";
+import { isMeant, onnxFiles } from "./misplaced.ts";
 import type { ModelState, ModelVersion } from "./model.ts";
 import { type ScannedModel, scanModel, versionNumber } from "./scan-model.ts";
 import { MODEL_FILE } from "./version-files.ts";
@@ -219,7 +219,7 @@ export class ModelRepository {
     const folders: string[] = [];
     const files: string[] = [];
     for (const entry of entries) {
-      if (entry.name.startsWith(".")) continue;
+      if (!isMeant(entry.name)) continue;
       const isFolder = entry.isSymbolicLink()
         ? ((await stat(path.join(dir, entry.name)).catch(() => null))?.isDirectory() ?? false)
         : entry.isDirectory();

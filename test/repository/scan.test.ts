@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { RepositoryError } from "../../daemon/repository/errors.ts";
@@ -96,6 +96,19 @@ test("broken models are named with their reason while the others are served", as
     "truncated",
   ]);
   for (const reason of Object.values(reasons)) assert.ok(!reason.includes(dir), `${reason} tells the host's path`);
+});
+
+test("what file systems and storage boxes put beside models is no model", async (t) => {
+  const { repository, dir } = rig(t, { "m/1/model.onnx": GOOD, "m/@eaDir/model.onnx": "its thumbnail" });
+  for (const folder of ["lost+found", "@eaDir", "#recycle", "System Volume Information"]) {
+    mkdirSync(path.join(dir, folder));
+  }
+  const result = await repository.scan();
+  assert.deepEqual([keys(result), result.unavailable, result.warnings], [["m/1"], [], []]);
+  assert.deepEqual(
+    repository.index().map(({ name }) => name),
+    ["m"],
+  );
 });
 
 test("the repository index has each version's state and reason", async (t) => {
