@@ -150,7 +150,7 @@ async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
   const shown = `${name}/${version}`;
   let signature: string;
   try {
-    signature = `${config.modelFile}\n${await folderSignature(folder)}`;
+    signature = `${config.modelFile}\n${await folderSignature(root, folder)}`;
   } catch (error) {
     const reason =
       error instanceof VersionError ? `${shown} ${error.message}` : `${shown} can't be read: ${fileErrorText(error)}`;
@@ -167,7 +167,7 @@ async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
       error instanceof VersionError ? error : new VersionError(`${shown} can't be read: ${fileErrorText(error)}`),
     );
     // Changed while it was read: what was read may be half of each.
-    const after = `${config.modelFile}\n${await folderSignature(folder).catch(() => "")}`;
+    const after = `${config.modelFile}\n${await folderSignature(root, folder).catch(() => "")}`;
     if (after !== signature) {
       if (options.settle) return { signature: after, ...settling };
       files = files instanceof VersionError ? files : new VersionError(`${shown} changed while it was read`);

@@ -1,9 +1,10 @@
 /** The files of one version folder: what they are, whether they hold still, and their hash. */
 import { createHash } from "node:crypto";
-import { open, readdir, stat } from "node:fs/promises";
+import type { Dirent } from "node:fs";
+import { open, readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
 import { fileErrorText } from "../config/yaml-file.ts";
-import { realPathInside } from "./contained-path.ts";
+import { isInside, realPathInside } from "./contained-path.ts";
 import { VersionError } from "./errors.ts";
 import type { ExternalDataReference } from "./onnx-metadata.ts";
 
@@ -17,17 +18,29 @@ const DEPTH_MAX = 8;
 const HASH_CHUNK_BYTES = 256 * 1024;
 
 /**
- * A text that changes whenever a file in the folder does: names, sizes and times of all files in it, links followed.
- * Files that vanish meanwhile count as changes.
+ * A text that changes whenever a file in the folder does: names, sizes and times of all files in it, links followed, those
+ * to folders where they lie in the model's own. Files that vanish meanwhile count as changes.
+ *
+ * @param root real path of the model's folder
  */
-export async function folderSignature(folder: string): Promise<string> {
+export async function folderSignature(root: string, folder: string): Promise<string> {
   const lines: string[] = [];
+  /** Real paths of folders that a link led to: each is walked once, or a link to a folder above would go on and on. */
+  const linked = new Set<string>();
+  const isFolder = async (entry: Dirent, file: string): Promise<boolean> => {
+    if (!entry.isSymbolicLink()) return entry.isDirectory();
+    const real = await realpath(file).catch(() => null);
+    if (real === null || linked.has(real) || !isInside(root, real)) return false;
+    if (!(await stat(real).catch(() => null))?.isDirectory()) return false;
+    linked.add(real);
+    return true;
+  };
   const walk = async (dir: string, depth: number): Promise<void> => {
     const entries = await readdir(dir, { withFileTypes: true });
     entries.sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const entry of entries) {
       const file = path.join(dir, entry.name);
-      if (entry.isDirectory()) {
+      if (await isFolder(entry, file)) {
         if (depth < DEPTH_MAX) await walk(file, depth + 1);
         continue;
       }

@@ -141,6 +141,26 @@ test("a version published by renaming a link is taken up", async (t) => {
   assert.equal((await repository.scan()).models[0]?.outputs[0]?.name, "other");
 });
 
+test("weights in a linked folder are waited for, and noticed when they are replaced", async (t) => {
+  const model = onnxBytes({ external: { "weights/w.bin": 16 } });
+  const files = { "m/weights-v2/w.bin": "0123456789abcdef", "m/1/model.onnx": model };
+  const { repository, dir } = rig(t, files, poll);
+  const folder = path.join(dir, "m", "1");
+  symlinkSync("../weights-v2", path.join(folder, "weights"));
+  symlinkSync("..", path.join(folder, "above"));
+  symlinkSync("/", path.join(folder, "outside"));
+  const [before] = (await repository.scan()).models;
+  assert.equal(before?.key, "m/1");
+  assert.deepEqual((await repository.scan()).settling, []);
+
+  writeFiles(dir, { "m/weights-v2/w.bin": "fedcba9876543210 and growing" });
+  assert.deepEqual((await repository.scan()).settling, ["m/1"]);
+  writeFiles(dir, { "m/weights-v2/w.bin": "fedcba9876543210" });
+  assert.deepEqual((await repository.scan()).settling, ["m/1"]);
+  const [changed] = (await repository.scan()).changed;
+  assert.notEqual(changed?.hash, before?.hash);
+});
+
 test("a repository that can't be read for a while is told, and nothing of it is given up", async (t) => {
   const { repository, dir } = rig(t, { "repo/m/1/model.onnx": GOOD }, poll);
   const inner = rig(t, {}, { ...poll, dir: path.join(dir, "repo") }).repository;
