@@ -45,8 +45,16 @@ interface VersionMemory {
   readonly outcome: ScannedVersion;
 }
 
+interface SettledConfig {
+  readonly signature: string;
+  readonly config: ModelConfig;
+}
+
 export interface ModelMemory {
+  /** Of the configuration's files when they were last seen. */
   readonly configSignature: string;
+  /** What they said when they last held still; null where they have not yet. */
+  readonly settled: SettledConfig | null;
   /** Why it has no version; null where it has, or where that was not looked at. */
   readonly noVersion: string | null;
   /** What is to be said of ONNX files beside its versions. */
@@ -79,7 +87,8 @@ export async function scanModel(
 ): Promise<ScannedModel | null> {
   const name = path.basename(dir);
   const none = { name, versions: [], policy: POLICY_DEFAULT, warnings: [] };
-  const memory: ModelMemory = before ?? { configSignature: "", noVersion: null, beside: [], versions: new Map() };
+  const nothing = { configSignature: "", settled: null, noVersion: null, beside: [], versions: new Map() };
+  const memory: ModelMemory = before ?? nothing;
   let root: string;
   let entries: string[];
   try {
@@ -97,16 +106,21 @@ export async function scanModel(
   const configFiles = CONFIG_FILES.filter((file) => entries.includes(file));
   if (versions.length === 0 && configFiles.length === 0 && !(await isMeantAsModel(root, entries))) return null;
 
-  const signatures = configFiles.map(async (file) => `${file} ${await fileSignature(path.join(root, file))}`);
-  const configSignature = (await Promise.all(signatures)).join("\n");
-  const config = await readModelConfig(name, root, entries);
+  const configSignature = await configSignatureOf(root, configFiles);
+  const read = await readModelConfig(name, root, entries);
+  // One that is being written can be valid, and say something else: what was settled before goes on for one more scan.
+  const isChanging =
+    options.settle &&
+    (configSignature !== memory.configSignature || configSignature !== (await configSignatureOf(root, configFiles)));
+  const settled = isChanging ? memory.settled : { signature: configSignature, config: read };
+  const config = settled?.config ?? read;
   const scanned: ScannedVersion[] = [];
   const memories = new Map<number, VersionMemory>();
   for (const version of versions) {
     const folder = path.join(root, String(version));
     const known = before?.versions.get(version) ?? null;
-    const sameConfig = before !== null && before.configSignature === configSignature;
-    const next = await scanVersion({ name, root, folder, version, config, known, sameConfig, options });
+    const sameConfig = settled !== null && memory.settled?.signature === settled.signature;
+    const next = await scanVersion({ name, root, folder, version, config, isChanging, known, sameConfig, options });
     memories.set(version, next);
     scanned.push(next.outcome);
   }
@@ -115,18 +129,24 @@ export async function scanModel(
   const noVersion = versions.length > 0 ? null : await noVersionReason(name, root, entries, config.modelFile);
   // A folder that is being filled is nothing to complain about; nor is one beside that will be a version by another name.
   const isFilling = options.settle && noVersion !== before?.noVersion;
+  const problems = settled?.config.problems ?? [];
   return {
     name,
     versions: scanned,
-    policy: versionPolicy(config.written),
-    reason: config.problems.length > 0 ? config.problems.map(formatProblem).join("; ") : isFilling ? null : noVersion,
-    isUncertain: config.problems.length > 0,
+    policy: versionPolicy(settled?.config.written ?? {}),
+    reason: problems.length > 0 ? problems.map(formatProblem).join("; ") : isFilling ? null : noVersion,
+    isUncertain: problems.length > 0,
     warnings: [
-      ...config.warnings,
+      ...(settled?.config.warnings ?? []),
       ...(options.settle ? beside.filter((text) => before?.beside.includes(text)) : beside),
     ],
-    memory: { configSignature, noVersion, beside, versions: memories },
+    memory: { configSignature, settled, noVersion, beside, versions: memories },
   };
+}
+
+async function configSignatureOf(root: string, files: readonly string[]): Promise<string> {
+  const signatures = files.map(async (file) => `${file} ${await fileSignature(path.join(root, file))}`);
+  return (await Promise.all(signatures)).join("\n");
 }
 
 /** Versions that are to get traffic are meant to be served. */
@@ -140,7 +160,10 @@ interface VersionScan {
   readonly folder: string;
   readonly version: number;
   readonly config: ModelConfig;
+  /** Whether the configuration is: a version that was not read yet then waits for it. */
+  readonly isChanging: boolean;
   readonly known: VersionMemory | null;
+  /** Whether the configuration is that of the last scan. */
   readonly sameConfig: boolean;
   readonly options: ScanOptions;
 }
@@ -159,7 +182,7 @@ async function scanVersion(scan: VersionScan): Promise<VersionMemory> {
   const unchanged = known !== null && known.signature === signature;
   if (unchanged && known.files !== null && scan.sameConfig) return known;
   const settling = { files: null, outcome: { version, state: "settling" } } as const;
-  if (options.settle && !unchanged) return { signature, ...settling };
+  if (options.settle && (!unchanged || scan.isChanging)) return { signature, ...settling };
 
   let files = unchanged ? known.files : null;
   if (files === null) {

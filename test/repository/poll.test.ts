@@ -104,6 +104,7 @@ test("what is served goes on as it was when its files or its configuration break
   repository.setState("m/2", "READY");
 
   writeFiles(dir, { "m/config.yaml": "versions: al\n" });
+  await repository.scan();
   const badConfig = await repository.scan();
   assert.deepEqual(badConfig.models, before);
   assert.deepEqual(badConfig.removed, []);
@@ -123,12 +124,51 @@ test("a configuration changed in place changes its model's versions without read
   const { repository, dir } = rig(t, { "m/1/model.onnx": GOOD, "m/config.yaml": "slo_ms: 5\n" }, poll);
   const [before] = (await repository.scan()).models;
   writeFiles(dir, { "m/config.yaml": "slo_ms: 7\nversions: all\n" });
+  await repository.scan();
   const result = await repository.scan();
   assert.deepEqual(
     result.changed.map((model) => model.settings.sloMs),
     [7],
   );
   assert.equal(result.changed[0]?.hash, before?.hash);
+});
+
+test("a configuration that is still being written is not taken at its word", async (t) => {
+  const whole = "max_batch_size: 16\nslo_ms: 5\n";
+  const { repository, dir } = rig(t, { "m/1/model.onnx": GOOD, "m/config.yaml": whole }, poll);
+  const before = (await repository.scan()).models;
+  for (const cut of ["", "max_batch_size: 1", "max_batch_size: 16\nslo_m"]) {
+    writeFiles(dir, { "m/config.yaml": cut });
+    const writing = await repository.scan();
+    assert.deepEqual([writing.models, writing.changed, writing.settling], [before, [], []]);
+    assert.equal(repository.index()[0]?.reason, "");
+  }
+  writeFiles(dir, { "m/config.yaml": `${whole}weight: 2\n` });
+  assert.deepEqual((await repository.scan()).changed, []);
+  const written = await repository.scan();
+  assert.deepEqual(
+    written.changed.map(({ maxBatchSize, settings }) => [maxBatchSize, settings.weight]),
+    [[16, 2]],
+  );
+});
+
+test("a new model waits for its configuration as for its files", async (t) => {
+  const { repository, dir } = rig(t, {}, poll);
+  await repository.scan();
+  writeFiles(dir, { "m/1/model.onnx": GOOD });
+  assert.deepEqual((await repository.scan()).settling, ["m/1"]);
+  writeFiles(dir, { "m/config.yaml": "versions: [1, 7" });
+  const copying = await repository.scan();
+  assert.deepEqual([copying.settling, onlyReason(copying)], [["m/1"], "its files are still changing"]);
+  writeFiles(dir, { "m/config.yaml": "max_batch_size: 1" });
+  assert.deepEqual((await repository.scan()).settling, ["m/1"]);
+  writeFiles(dir, { "m/config.yaml": "max_batch_size: 16\n" });
+  const written = await repository.scan();
+  assert.deepEqual([written.settling, written.warnings], [["m/1"], []]);
+  assert.deepEqual(
+    (await repository.scan()).added.map((model) => model.maxBatchSize),
+    [16],
+  );
 });
 
 test("a version published by renaming a link is taken up", async (t) => {

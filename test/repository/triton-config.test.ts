@@ -204,6 +204,7 @@ test("a change of config.pbtxt is followed", async (t) => {
   );
   await repository.scan();
   writeFiles(dir, { "m/config.pbtxt": "max_batch_size: 16\n" });
+  await repository.scan();
   assert.deepEqual(
     (await repository.scan()).changed.map((model) => model.maxBatchSize),
     [16],
