@@ -81,14 +81,21 @@ export async function readModelConfig(name: string, root: string, entries: reado
   };
 }
 
+/** What Triton's file says of a setting says nothing any more where `config.yaml` has another of what it hangs on. */
 function merged(triton: WrittenModelConfig, own: WrittenModelConfig): WrittenModelConfig {
-  const { buckets, ...rest } = { ...triton, ...own };
-  const shapes = { ...triton.shapes, ...own.shapes };
-  // Sizes preferred under another largest batch say nothing any more.
-  const kept = own.max_batch_size !== undefined && own.buckets === undefined ? undefined : buckets;
-  return {
-    ...rest,
-    ...(kept === undefined ? {} : { buckets: kept }),
-    ...(Object.keys(shapes).length === 0 ? {} : { shapes }),
+  const isDenied = own.batched === false && triton.batched === true;
+  const isAsserted = own.batched === true && triton.batched === false;
+  const gone: Readonly<Record<string, boolean>> = {
+    max_batch_size: own.batched === false || own.buckets !== undefined,
+    buckets: own.batched === false || own.max_batch_size !== undefined,
+    replicas: own.device === "gpu",
+    warm_shapes: own.sequence !== undefined || isDenied || isAsserted,
   };
+  const kept = Object.fromEntries(Object.entries(triton).filter(([key]) => gone[key] !== true));
+  // There, shapes are of items where the model has a batch dimension, and in full where it has none.
+  const turned = Object.entries(triton.shapes ?? {}).map(([name, dims]) => {
+    return [name, isDenied ? [-1, ...dims] : isAsserted ? dims.slice(1) : dims];
+  });
+  const shapes = { ...Object.fromEntries(turned), ...own.shapes };
+  return { ...kept, ...own, ...(Object.keys(shapes).length === 0 ? {} : { shapes }) };
 }

@@ -32,10 +32,11 @@ export function deriveSequence(
   problem: Report,
 ): DerivedSequence {
   const asked = written.sequence;
+  const hasWarmShapes = (written.warm_shapes ?? []).length > 0;
   const obstacle = obstacleTo(interfaces, declared);
   const recognised = obstacle === null ? recognisedMask(interfaces) : null;
   if (asked === undefined) {
-    if (recognised === null || written.warm_shapes !== undefined) return NONE;
+    if (recognised === null || hasWarmShapes) return NONE;
     const proposal = `only its requests of equal length share a batch; \`sequence: { mask: ${recognised} }\` in config.yaml lets different lengths share one`;
     return { sequence: null, proposal };
   }
@@ -43,7 +44,7 @@ export function deriveSequence(
     problem(["sequence"], obstacle);
     return NONE;
   }
-  if (written.warm_shapes !== undefined) {
+  if (hasWarmShapes) {
     problem(["warm_shapes"], "can't stand beside sequence, whose lengths are what is warmed");
   }
   const { pad = {}, lengths = null, length_max: lengthMax } = asked;

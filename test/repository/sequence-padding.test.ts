@@ -50,6 +50,10 @@ test("what a configuration asks for, with the mask found by its name unless it i
   }
 });
 
+test("an empty list of warm shapes is none", () => {
+  assert.ok(derive("sequence: {}\nwarm_shapes: []", [IDS, MASK]).ok);
+});
+
 test("unasked nothing is padded; it is proposed only where one input looks like the mask of the others", () => {
   const unasked: readonly (readonly [readonly Input[], boolean])[] = [
     [[IDS, MASK], true],
@@ -98,7 +102,11 @@ test("what can't be padded, or is contradictory, is a problem that says what wou
       [IDS, MASK],
       /sequence\.length_max: has a meaning only where lengths are chosen/,
     ],
-    ["{}\nwarm_shapes: []", [IDS, MASK], /:2:14: warm_shapes: can't stand beside sequence/],
+    [
+      "{}\nwarm_shapes: [{ input_ids: [8], attention_mask: [8] }]",
+      [IDS, MASK],
+      /:2:14: warm_shapes: can't stand beside sequence/,
+    ],
   ];
   for (const [yaml, inputs, message] of problems) {
     const derived = derive(`sequence: ${yaml}`, inputs);

@@ -196,6 +196,44 @@ test("config.yaml goes before config.pbtxt, setting by setting", async (t) => {
   );
 });
 
+test("a setting of config.yaml takes along what hangs on it in config.pbtxt", async (t) => {
+  const yaml = {
+    gpu: "device: gpu\n",
+    cpu: "device: cpu\n",
+    whole: "batched: false\n",
+    sizes: "buckets: [1, 4]\n",
+  };
+  const files = Object.entries(yaml).map(([name, text]) => [
+    [`${name}/config.pbtxt`, FULL.replace('name: "m"', "")],
+    [`${name}/config.yaml`, text],
+    [`${name}/1/model.onnx`, GOOD],
+  ]);
+  const padded = {
+    "padded/config.pbtxt": 'max_batch_size: 8\nmodel_warmup { inputs { key: "x" value { dims: 16 } } }\n',
+    "padded/config.yaml": "sequence: { mask: none }\n",
+    "padded/1/model.onnx": onnxBytes({ inputs: [{ name: "x", dims: ["batch", "length"] }] }),
+    "items/config.pbtxt": 'max_batch_size: 0\ninput { name: "x" dims: [ -1, 4 ] }\n',
+    "items/config.yaml": "batched: true\n",
+    "items/1/model.onnx": GOOD,
+  };
+  const { repository } = rig(t, { ...Object.fromEntries(files.flat()), ...padded });
+  const { models, unavailable } = await repository.scan();
+  assert.deepEqual(unavailable, []);
+  const found = models.map(({ name, inputs, maxBatchSize, sequence, settings }) => {
+    const { device, replicas, buckets, warmShapes } = settings;
+    return [name, inputs[0]?.shape, maxBatchSize, buckets, device, replicas, warmShapes.length, sequence !== null];
+  });
+  const preferred = [1, 2, 4, 6, 8, 12];
+  assert.deepEqual(found, [
+    ["cpu", [-1, 4], 12, preferred, "cpu", 3, 1, false],
+    ["gpu", [-1, 4], 12, preferred, "gpu", "auto", 1, false],
+    ["items", [-1, 4], 32, null, "auto", "auto", 0, false],
+    ["padded", [-1, -1], 8, null, "auto", "auto", 0, true],
+    ["sizes", [-1, 4], 4, [1, 4], "cpu", 3, 1, false],
+    ["whole", [-1, 4], 1, [1], "cpu", 3, 0, false],
+  ]);
+});
+
 test("a change of config.pbtxt is followed", async (t) => {
   const { repository, dir } = rig(
     t,
