@@ -68,9 +68,9 @@ export function readYaml<T>(file: string, source: string, schema: z.ZodType<T>):
   }
 }
 
-/** The operating system's codes that people meet, in words. */
+/** The operating system's codes that people meet, in words. Without the path, which callers may not be told. */
 export function fileErrorText(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
   switch (code) {
     case "ENOENT":
       return "it does not exist";
@@ -83,8 +83,11 @@ export function fileErrorText(error: unknown): string {
       return "it is a file, not a folder";
     case "ELOOP":
       return "its symbolic links go round in a circle";
-    default:
+    case undefined:
       return message;
+    default:
+      // As Node writes them: `EMFILE: too many open files, open '/path'`.
+      return message.startsWith(`${code}: `) ? message.split(`, ${syscall}`)[0]! : code;
   }
 }
 

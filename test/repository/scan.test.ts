@@ -242,6 +242,8 @@ test("external data must lie inside the model's folder and be complete", async (
     "absent/1/model.onnx": onnxBytes({ external: { "w.bin": 16 } }),
     "short/1/model.onnx": onnxBytes({ external: { "w.bin": 16 } }),
     "short/1/w.bin": "0123",
+    "long/1/model.onnx": onnxBytes({ external: { ["w".repeat(300)]: 16 } }),
+    "nul/1/model.onnx": onnxBytes({ external: { "w\0": 16 } }),
   });
   symlinkSync("../../secret.bin", path.join(dir, "linked", "1", "w.bin"));
   const result = await repository.scan();
@@ -252,6 +254,8 @@ test("external data must lie inside the model's folder and be complete", async (
     linked: "linked/1: external data 'w.bin' leads outside the model's folder",
     absent: "absent/1: external data 'w.bin' can't be read: it does not exist",
     short: "short/1: external data 'w.bin' has 4 bytes, but the model needs 16; is it truncated?",
+    long: `long/1: external data '${"w".repeat(300)}' can't be read: ENAMETOOLONG: name too long`,
+    nul: "nul/1: external data 'w\0' can't be read: ERR_INVALID_ARG_VALUE",
   });
 });
 
