@@ -253,7 +253,7 @@ export class Lifecycle implements ModelCatalog {
   }
 
   async #change(name: string, ask: () => Promise<ScanResult>, loads: boolean): Promise<RepositoryAction> {
-    const { control, repository } = this.#parts;
+    const { control, repository, logger } = this.#parts;
     if (control !== "explicit") {
       const reason = `explicit model load / unload is not allowed: model_control is '${control}', not 'explicit'`;
       return { ok: false, kind: "refused", reason };
@@ -263,7 +263,12 @@ export class Lifecycle implements ModelCatalog {
       failures = await this.#inTurn(async () => this.#apply(await ask()));
     } catch (error) {
       if (!(error instanceof RepositoryError)) throw error;
-      return { ok: false, kind: error.kind === "unknown-model" ? "unknown" : "failed", reason: error.message };
+      const { kind, message } = error;
+      if (kind !== "repository")
+        return { ok: false, kind: kind === "unknown-model" ? "unknown" : "failed", reason: message };
+      // Where it lies is for the log alone.
+      logger.error({}, `the repository could not be read: ${message}`);
+      return { ok: false, kind: "failed", reason: "the model repository can't be read: the daemon's log says why" };
     }
     if (!loads) return { ok: true };
     const serving = this.versions(name);

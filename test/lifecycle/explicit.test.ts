@@ -1,5 +1,6 @@
 /** Model control `explicit`: models come and go by request, while others are asked. */
 import assert from "node:assert/strict";
+import { renameSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { tensor } from "slackline-client";
 import { addOne, identity, slow } from "../../models/onnx/tiny.ts";
@@ -120,6 +121,21 @@ describe("explicit", () => {
     });
     await assert.rejects(live.client.unloadModel("nope"), { code: "NOT_FOUND" });
     assert.equal((await live.client.infer("a", { x })).version, "2");
+  });
+
+  test("while the repository can't be read, a load fails without telling the caller where it lies", async () => {
+    const aside = `${repository.dir}.aside`;
+    renameSync(repository.dir, aside);
+    try {
+      await assert.rejects(live.client.loadModel("b"), {
+        code: "INTERNAL",
+        message: "model 'b': the model repository can't be read: the daemon's log says why",
+      });
+      assert.equal((await live.client.infer("a", { x })).version, "2");
+    } finally {
+      renameSync(aside, repository.dir);
+    }
+    await live.client.loadModel("b");
   });
 });
 
