@@ -250,7 +250,9 @@ export class Router implements LinkEvents {
 
   #answeredWithError(call: InferCall, failure: Failure & { type: "answered" }, link: Link): void {
     const { error, shed } = failure;
-    if (!shed || call.remainingMs <= 0) {
+    // The request may be what brought the lane down: it gets one more chance, on whatever daemon, not one lane after another.
+    const lostAgain = error.reason === LANE_LOST && (!call.settings.retry || call.lanesLost++ > 0);
+    if (!shed || lostAgain || call.remainingMs <= 0) {
       this.#reject(call, error);
       return;
     }
@@ -262,18 +264,11 @@ export class Router implements LinkEvents {
         return;
       }
     }
-    if (error.code === "UNAVAILABLE" && this.#mayPass(call, error)) {
+    if (error.code === "UNAVAILABLE" && mayPass(error)) {
       this.#resend(call, error, error.retryAfterMs);
     } else {
       this.#reject(call, error);
     }
-  }
-
-  /** Whether a daemon's UNAVAILABLE is a state that passes: it restarts, or it says when to come back. */
-  #mayPass(call: InferCall, { reason, retryAfterMs }: SlacklineError): boolean {
-    // The request may be what brought the lane down: it gets one more chance, not one lane after another.
-    if (reason === LANE_LOST) return call.settings.retry && call.lanesLost++ === 0;
-    return reason === DRAINING || retryAfterMs !== undefined;
   }
 
   /**
@@ -320,4 +315,9 @@ export class Router implements LinkEvents {
     this.#waiting[call.urgency].delete(call);
     this.#pausing.delete(call);
   }
+}
+
+/** Whether a daemon's UNAVAILABLE is a state that passes: it or its device restarts, or it says when to come back. */
+function mayPass({ reason, retryAfterMs }: SlacklineError): boolean {
+  return reason === LANE_LOST || reason === DRAINING || retryAfterMs !== undefined;
 }

@@ -333,6 +333,22 @@ for (const transport of ["stream", "unary"] as const) {
       assert.equal(attempts, 3);
     });
 
+    it("tries a request whose lane was lost once more, however many daemons there are", async () => {
+      const lost: Behaviour = { type: "error", code: "UNAVAILABLE", message: "the device was lost", cause: "lost" };
+      const daemons = await Promise.all(Array.from({ length: 4 }, () => startDaemon({ behave: () => lost })));
+      const targets = daemons.map(({ target }) => target);
+      const attempts = (): number => daemons.reduce((sum, { arrivals }) => sum + arrivals.length, 0);
+      const several = connect({ targets, transport });
+      for (const target of targets) await several.serverMetadata({ target });
+      assert.equal((await failure(several.infer("m", int(1)))).reason, "lost");
+      assert.equal(attempts(), 2);
+      assert.equal((await failure(several.infer("m", int(1), { retry: false }))).reason, "lost");
+      assert.equal(attempts(), 3);
+      const byName = connect({ target: `dns:///${targets[0]}`, transport });
+      assert.equal((await failure(byName.infer("m", int(1)))).reason, "lost");
+      assert.equal(attempts(), 5);
+    });
+
     it("sends less to a daemon that stays silent, and more again once it answers", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport, streams: 1, graceMs: 0 });
