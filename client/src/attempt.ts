@@ -1,4 +1,5 @@
 /** One attempt at a request, on whatever link: the message that carries it, and the shared memory that is lent for it meanwhile. */
+import { SlacklineError } from "./errors.ts";
 import { SHARED_MEMORY_CAUSE } from "./generated/parameters.ts";
 import type { InferCall } from "./infer-call.ts";
 import { deadlineParameters, type Failure } from "./link.ts";
@@ -6,11 +7,21 @@ import type { LeaseSource } from "./shared/lease.ts";
 import { encodeInferRequest } from "./wire/request.ts";
 import type { WireResponse } from "./wire/response.ts";
 
-/** The message of an attempt; large tensors go to shared memory where there is some. */
+/**
+ * The message of an attempt; large tensors go to shared memory where there is some. Throws INVALID_ARGUMENT where a tensor can't be read
+ * any more, or all are too large for one message.
+ */
 export function encodeAttempt(call: InferCall, id: string, memory: LeaseSource | null): Buffer {
   const { request } = call.settings;
   call.lease = memory === null || call.withoutLease ? null : memory.lease(request);
-  return encodeInferRequest(request, id, deadlineParameters(call), call.lease?.places ?? null);
+  try {
+    return encodeInferRequest(request, id, deadlineParameters(call), call.lease?.places ?? null);
+  } catch (cause) {
+    call.lease?.release();
+    call.lease = null;
+    const message = `the request for model '${request.model}' can't be encoded: ${(cause as Error).message}`;
+    throw new SlacklineError("INVALID_ARGUMENT", message, { cause });
+  }
 }
 
 /** The daemon has answered the attempt, and the answer was read. */

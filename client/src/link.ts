@@ -17,6 +17,7 @@ export interface Link {
   readonly peer: string;
   /** Whether the same link may lead a second attempt to another daemon. */
   readonly roams: boolean;
+  /** Throws INVALID_ARGUMENT where the request can't be encoded, and has nothing to do with it then. */
   send(call: InferCall): void;
   /** The deadline of a request that was sent has passed without an answer. */
   overdue(call: InferCall): void;

@@ -166,7 +166,12 @@ export class Router implements LinkEvents {
 
   #send(call: InferCall, link: Link): void {
     call.sentMs = nowMs();
-    link.send(call);
+    try {
+      link.send(call);
+    } catch (error) {
+      if (!(error instanceof SlacklineError)) throw error;
+      this.#reject(call, error);
+    }
   }
 
   #pick(call: InferCall): Link | null {

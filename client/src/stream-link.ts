@@ -100,11 +100,12 @@ export class StreamLink implements ReplaceableLink {
 
   send(call: InferCall): void {
     const id = String(this.#nextId++);
+    const message = encodeAttempt(call, id, this.#settings.endpoint.memory);
     call.wireId = id;
     call.link = this;
     this.#outstanding.set(id, call);
     this.#window.sent(call);
-    this.#write(encodeAttempt(call, id, this.#settings.endpoint.memory));
+    this.#write(message);
   }
 
   overdue(call: InferCall): void {

@@ -212,6 +212,22 @@ for (const transport of ["stream", "unary"] as const) {
       assert.ok(left.every((ms) => ms > 0 && ms < 20_000));
     });
 
+    it("fails a request alone that can't be sent again, since its tensor is gone", async () => {
+      const first = await startDaemon({ behave: () => ({ type: "hold" }) });
+      const client = connect({ target: first.target, transport, streams: 1 });
+      const moved = int(0);
+      const requests = [int(1), moved, int(2), int(3)].map((inputs) => client.infer("m", inputs).then(intOf));
+      const bad = failure(requests.splice(1, 1)[0]!);
+      await first.until(() => first.held === 4);
+      structuredClone(moved.x.data, { transfer: [moved.x.data.buffer as ArrayBuffer] });
+      first.kill();
+      await startDaemon({ port: first.port });
+      assert.deepEqual(await Promise.all(requests), [1, 2, 3]);
+      const { code, message } = await bad;
+      assert.equal(code, "INVALID_ARGUMENT");
+      assert.match(message, /the request for model 'm' can't be encoded: .*detached/);
+    });
+
     it("tries a shed request on another daemon while its deadline leaves time", async () => {
       const shed = { type: "error", code: "RESOURCE_EXHAUSTED", message: "full", cause: "queue_items" } as const;
       const full = await startDaemon({ behave: () => shed });
