@@ -308,13 +308,21 @@ export class SlacklineClient {
   }
 
   #request(model: string, inputs: InferInputs, options: InferOptions): WireRequest {
+    if (typeof model !== "string") throw invalidArgument(`model must be a model's name, got ${typeof model}`);
+    if (typeof inputs !== "object" || inputs === null) {
+      throw invalidArgument(`inputs must be an object with a tensor for each input's name, got ${typeof inputs}`);
+    }
+    const outputs = options.outputs ?? [];
+    if (!Array.isArray(outputs) || outputs.some((name) => typeof name !== "string")) {
+      throw invalidArgument("outputs must be an array of names");
+    }
     const entries = Object.entries(inputs);
     for (const [name, tensor] of entries) checkTensor(tensor, name);
     return {
       model,
       version: versionText(options.version),
       inputs: entries,
-      outputs: options.outputs ?? [],
+      outputs,
       parameters: parametersOf(options),
     };
   }

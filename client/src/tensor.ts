@@ -17,6 +17,7 @@ export type Tensor<D extends Datatype = Datatype> = D extends Datatype
 if (endianness() !== "LE") throw new Error("slackline-client needs a little-endian host: tensors travel little-endian");
 
 function checkShape(datatype: Datatype, shape: readonly number[]): void {
+  if (!Array.isArray(shape)) throw invalidArgument(`${datatype} tensor: shape must be an array of numbers`);
   for (const dim of shape) {
     if (!Number.isSafeInteger(dim) || dim < 0) {
       throw invalidArgument(
@@ -28,11 +29,20 @@ function checkShape(datatype: Datatype, shape: readonly number[]): void {
 
 /** Throws INVALID_ARGUMENT where shape and data don't fit each other or the datatype. */
 export function checkTensor(tensor: Tensor, name?: string): void {
+  if (typeof tensor !== "object" || tensor === null) {
+    throw invalidArgument(`input '${name}' must be a tensor, such as tensor.float32 makes, got ${typeof tensor}`);
+  }
   const { datatype, shape, data } = tensor;
   const what = name === undefined ? `${datatype} tensor` : `input '${name}' (${datatype})`;
   const expectedClass = datatype === "BYTES" ? undefined : ARRAY_CLASSES[datatype];
   if (datatype === "BYTES") {
     if (!Array.isArray(data)) throw invalidArgument(`${what}: data must be an array of Uint8Array`);
+    const wrong = data.findIndex((element) => !(element instanceof Uint8Array));
+    if (wrong >= 0) {
+      throw invalidArgument(
+        `${what}: data[${wrong}] must be a Uint8Array, got ${typeof data[wrong]} (tensor.strings takes strings)`,
+      );
+    }
   } else if (expectedClass === undefined) {
     throw invalidArgument(`${what}: unknown datatype; known are ${Object.keys(ARRAY_CLASSES).join(", ")} and BYTES`);
   } else if (!(data instanceof (expectedClass as unknown as new () => object))) {

@@ -205,6 +205,12 @@ describe("the client checks before it sends", () => {
       /must be a BigInt64Array, got Float64Array/,
     ],
     ["strings that are none", () => tensor.bytes([1], "x" as never), /array of Uint8Array/],
+    [
+      "strings in place of bytes",
+      () => tensor.bytes([2], [new Uint8Array(1), "text" as never]),
+      /data\[1\] must be a Uint8Array, got string \(tensor.strings takes strings\)/,
+    ],
+    ["no shape", () => tensor.int8(undefined as never, new Int8Array(1)), /shape must be an array of numbers/],
   ];
   for (const [what, make, message] of wrong) {
     it(what, () => {
@@ -214,6 +220,24 @@ describe("the client checks before it sends", () => {
       );
     });
   }
+
+  it("names of model, inputs and outputs", async () => {
+    const client = new SlacklineClient({ target: "127.0.0.1:1" });
+    const invalid = (infer: Promise<unknown>, message: RegExp) =>
+      assert.rejects(
+        infer,
+        (error) => error instanceof SlacklineError && error.code === "INVALID_ARGUMENT" && message.test(error.message),
+      );
+    try {
+      await invalid(client.infer(undefined as never, {}), /model must be a model's name, got undefined/);
+      await invalid(client.infer("m", undefined as never), /inputs must be an object .*, got undefined/);
+      await invalid(client.infer("m", { x: undefined as never }), /input 'x' must be a tensor, .* got undefined/);
+      await invalid(client.infer("m", {}, { outputs: "scores" as never }), /outputs must be an array of names/);
+      await invalid(client.infer("m", {}, { outputs: [7 as never] }), /outputs must be an array of names/);
+    } finally {
+      client.close();
+    }
+  });
 
   it("names the input", async () => {
     const client = new SlacklineClient({ target: "127.0.0.1:1" });
