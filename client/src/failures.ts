@@ -1,12 +1,27 @@
 /** Turns what gRPC and the daemon report into SlacklineErrors. */
 import { type Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { codeName, SlacklineError } from "./errors.ts";
+import { codeName, SlacklineError, type SlacklineErrorCode } from "./errors.ts";
 import { ERROR_PARAMETERS } from "./generated/parameters.ts";
 import type { Failure } from "./link.ts";
 import type { ParameterValue } from "./wire/request.ts";
 
 /** Causes of sheds that another daemon may not have: its queue and its device are its own. */
 const SHED_CODES = new Set(["RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNAVAILABLE"]);
+
+/**
+ * Codes of sheds by cause. A daemon with `errors: triton` answers them all with UNAVAILABLE, which here stands for what is not there for the
+ * moment: a daemon, a device, a model.
+ */
+const CODE_OF_SHED: ReadonlyMap<unknown, SlacklineErrorCode> = new Map([
+  ["expired", "DEADLINE_EXCEEDED"],
+  ["late", "DEADLINE_EXCEEDED"],
+  ["sacrificed", "DEADLINE_EXCEEDED"],
+  ["queue_items", "RESOURCE_EXHAUSTED"],
+  ["queue_bytes", "RESOURCE_EXHAUSTED"],
+  ["inflight_bytes", "RESOURCE_EXHAUSTED"],
+  ["stream_requests", "RESOURCE_EXHAUSTED"],
+  ["overloaded", "RESOURCE_EXHAUSTED"],
+]);
 
 /** The daemon's cause of UNAVAILABLE where the request was executing when its device was lost: it may be what brought that about. */
 export const LANE_LOST = "lost";
@@ -23,7 +38,8 @@ export function fromStreamError(message: string, parameters: Readonly<Record<str
 }
 
 function fromDaemon(code: unknown, message: string, cause: unknown, retryAfter: unknown, error?: Error): Failure {
-  const name = codeName(code);
+  const told = codeName(code);
+  const name = (told === "UNAVAILABLE" ? CODE_OF_SHED.get(cause) : undefined) ?? told;
   const reason = typeof cause === "string" && cause !== "" ? cause : undefined;
   const hint = retryAfter === undefined || retryAfter === "" ? Number.NaN : Number(retryAfter);
   return {

@@ -627,18 +627,23 @@ describe("predict and what goes wrong", () => {
     assert.equal(daemon.arrivals.filter(({ request }) => itemsOf(request) === 1).length, 8);
   });
 
-  it("does not try again what is more than a queue may ever hold", async (t) => {
-    const { file, predict, results } = await rig(t, VECTOR, {
-      behave: (request) =>
-        itemsOf(request) > 1
-          ? { type: "error", code: "RESOURCE_EXHAUSTED", message: "more than may wait", cause: "queue_items" }
-          : { type: "echo" },
+  // The second is what a daemon with `errors: triton` answers.
+  for (const code of ["RESOURCE_EXHAUSTED", "UNAVAILABLE"] as const) {
+    it(`does not try again what is more than a queue may ever hold (${code})`, async (t) => {
+      let refusals = 0;
+      const { file, predict, results } = await rig(t, VECTOR, {
+        behave: (request) =>
+          itemsOf(request) > 1 && refusals++ < 6
+            ? { type: "error", code, message: "more than may wait", cause: "queue_items" }
+            : { type: "echo" },
+      });
+      writeFileSync(file("in.jsonl"), jsonLines(countedRows(4)));
+      const flags = ["--items-per-request", "2"];
+      assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 0);
+      assert.deepEqual(results(), answersTo(4));
+      assert.equal(refusals, 2);
     });
-    writeFileSync(file("in.jsonl"), jsonLines(countedRows(4)));
-    const flags = ["--items-per-request", "2"];
-    assert.equal((await predict("--input", file("in.jsonl"), "--output", file("out.jsonl"), ...flags)).code, 0);
-    assert.deepEqual(results(), answersTo(4));
-  });
+  }
 
   it("ends with what it fails of although a pipe that it reads from is silent", async (t) => {
     const { file, predict } = await rig(t);

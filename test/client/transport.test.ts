@@ -283,6 +283,18 @@ for (const transport of ["stream", "unary"] as const) {
       assert.ok(["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(error.code));
     });
 
+    it("takes what a daemon with `errors: triton` sheds for shed, not for a daemon that will be there again", async () => {
+      const daemon = await startDaemon();
+      const client = connect({ target: daemon.target, transport });
+      const codes = { late: "DEADLINE_EXCEEDED", queue_items: "RESOURCE_EXHAUSTED", overloaded: "RESOURCE_EXHAUSTED" };
+      for (const [cause, code] of Object.entries(codes)) {
+        daemon.behave = () => ({ type: "error", code: "UNAVAILABLE", message: "shed", cause, retryAfterMs: 1 });
+        const shed = await failure(client.infer("m", int(1), { deadlineMs: 500 }));
+        assert.deepEqual([shed.code, shed.reason, shed.retryAfterMs], [code, cause, 1]);
+      }
+      assert.equal(daemon.arrivals.length, 3);
+    });
+
     it("comes back to a daemon that restarts, and after a lane was lost, once", async () => {
       const daemon = await startDaemon();
       const client = connect({ target: daemon.target, transport });
