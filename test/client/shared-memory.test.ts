@@ -194,6 +194,29 @@ for (const transport of ["stream", "unary"] as const) {
       assert.deepEqual(places(), [], "what did not hold is not believed any more");
     });
 
+    it("asks once for each of the versions that answer in turn, and names places whichever does", async () => {
+      let asked = 0;
+      const config = (model: string) => {
+        if (model === "m") asked++;
+        return { max_batch_size: 8, output: [{ name: "x", data_type: "TYPE_UINT8" as const, dims: [65_536] }] };
+      };
+      const shared = await start({ transport }, { config });
+      const { client, daemon, regions } = shared;
+      await warm(shared);
+      let version = 0;
+      daemon.behave = (request) => ({ type: "answer", response: regions.echo(request, String(version)) });
+      const isPlaced = async (answering: number): Promise<boolean> => {
+        version = answering;
+        assert.equal((await client.infer("m", large(1, 65_536))).version, String(version));
+        assert.ok(asked <= 2, `asked ${asked} times`);
+        return daemon.arrivals.at(-1)!.request.outputs.length > 0;
+      };
+      // What the first is expected of, the second answers.
+      await until("outputs are shared", async () => (await isPlaced(1)) && (await isPlaced(2)) && (await isPlaced(1)));
+      for (let i = 0; i < 10; i++) assert.equal(await isPlaced(1 + (i % 2)), true);
+      assert.equal(asked, 2);
+    });
+
     it("leaves no name behind, and nothing at all when it is closed", async () => {
       const before = openObjects().length;
       const shared = await start({ transport });

@@ -26,8 +26,6 @@ interface KnownModel {
 }
 
 interface Entry {
-  /** Of the model: the one that answered. */
-  readonly version: string;
   /** null while it is being asked for, and where the daemon could not tell or told wrongly. */
   known: KnownModel | null;
   readonly sinceMs: number;
@@ -42,8 +40,10 @@ export type AskConfig = (model: string, version: string) => Promise<ModelConfig_
 
 export class OutputSizes {
   readonly #ask: AskConfig;
-  /** By model and the version that requests ask for, if any. */
+  /** By model and version. */
   readonly #models = new Map<string, Entry>();
+  /** The version that is expected to answer, since it did so last: by model and the version that requests ask for, if any. */
+  readonly #versions = new Map<string, string>();
 
   constructor(ask: AskConfig) {
     this.#ask = ask;
@@ -51,8 +51,9 @@ export class OutputSizes {
 
   /** Every output that the request is expected to be answered with; null where the model is not known. */
   of(request: WireRequest): readonly OutputSize[] | null {
-    if (this.#models.size === 0) return null;
-    const known = this.#models.get(key(request))?.known ?? null;
+    const version = this.#versions.get(key(request.model, request.version));
+    if (version === undefined) return null;
+    const known = this.#models.get(key(request.model, version))?.known ?? null;
     if (known === null) return null;
     const items = known.batched ? request.inputs[0]?.[1].shape[0] : 1;
     if (items === undefined) return null;
@@ -66,21 +67,22 @@ export class OutputSizes {
     );
   }
 
-  /** Forgets what an answer contradicts. */
+  /** Expects the next answer of the version that gave this one, and forgets what this one contradicts. */
   check(request: WireRequest, response: WireResponse): void {
-    const entry = this.#models.get(key(request));
-    if (entry === undefined) return;
-    if (entry.version !== response.version) this.#models.delete(key(request));
-    else if (!this.#expected(request, response)) this.distrust(request);
+    const asked = key(request.model, request.version);
+    if (!this.#versions.has(asked)) return;
+    this.#versions.set(asked, response.version);
+    if (!this.#expected(request, response)) this.distrust(request);
   }
 
   /** Asks for the sizes of the version that answered, unless they are known or were asked for a moment ago. */
   learn(request: WireRequest, version: string): void {
-    const name = key(request);
+    const name = key(request.model, version);
     const before = this.#models.get(name);
+    if (before === undefined && this.#models.size >= MODELS_MAX) this.clear();
+    this.#versions.set(key(request.model, request.version), version);
     if (before !== undefined && (before.known !== null || nowMs() - before.sinceMs < ASK_AGAIN_MS)) return;
-    if (this.#models.size >= MODELS_MAX) this.#models.clear();
-    const entry = unknown(version);
+    const entry = unknown();
     this.#models.set(name, entry);
     this.#ask(request.model, version).then(
       (config) => {
@@ -90,10 +92,12 @@ export class OutputSizes {
     );
   }
 
-  /** What was known of the model did not hold. */
+  /** What was known of the version that is expected to answer did not hold. */
   distrust(request: WireRequest): void {
-    const entry = this.#models.get(key(request));
-    if (entry !== undefined) this.#models.set(key(request), unknown(entry.version));
+    const version = this.#versions.get(key(request.model, request.version));
+    if (version === undefined) return;
+    const name = key(request.model, version);
+    if (this.#models.has(name)) this.#models.set(name, unknown());
   }
 
   #expected(request: WireRequest, { outputs }: WireResponse): boolean {
@@ -111,14 +115,15 @@ export class OutputSizes {
   /** For another daemon, whose models may be others. */
   clear(): void {
     this.#models.clear();
+    this.#versions.clear();
   }
 }
 
-function unknown(version: string): Entry {
-  return { version, known: null, sinceMs: nowMs() };
+function unknown(): Entry {
+  return { known: null, sinceMs: nowMs() };
 }
 
-function key({ model, version }: WireRequest): string {
+function key(model: string, version: string): string {
   return `${model}/${version}`;
 }
 
