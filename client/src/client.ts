@@ -128,8 +128,10 @@ export class SlacklineClient {
   /** Throws INVALID_ARGUMENT; does not wait for a connection. */
   constructor(options: SlacklineClientOptions) {
     this.#options = compileOptions(options);
+    // Throws before there are connections that nobody would close.
+    const metadata = buildMetadata(this.#options.tenant, this.#options.metadata);
     this.#endpoints = this.#options.targets.map((target) => new Endpoint(target, this.#options));
-    this.#queries = new Queries(this.#endpoints, buildMetadata(this.#options.tenant, this.#options.metadata));
+    this.#queries = new Queries(this.#endpoints, metadata);
     this.#memories = shareMemory(this.#endpoints, this.#queries, this.#options.sharedMemoryBytesMax);
     this.#transports = new Transports(this.#options, this.#endpoints);
   }

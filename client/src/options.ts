@@ -162,10 +162,33 @@ export function mayBeSeveral(target: string): boolean {
   return /^dns:/.test(target) || target.includes(",");
 }
 
-/** gRPC metadata of calls and streams. */
+const METADATA_KEY = /^[0-9a-z_.-]+$/i;
+const PRINTABLE_ASCII = /^[ -~]*$/;
+
+function isMetadataValue(value: unknown): boolean {
+  return typeof value === "string" && PRINTABLE_ASCII.test(value);
+}
+
+/** gRPC metadata of calls and streams; throws INVALID_ARGUMENT. */
 export function buildMetadata(tenant: string, ...parts: readonly Readonly<Record<string, string>>[]): Metadata {
+  if (!isMetadataValue(tenant)) {
+    const got = typeof tenant === "string" ? `"${tenant}"` : typeof tenant;
+    throw invalidArgument(`tenant must be a string of printable ASCII characters, got ${got}`);
+  }
   const metadata = new Metadata();
-  for (const part of parts) for (const [key, value] of Object.entries(part)) metadata.set(key, value);
+  for (const part of parts) {
+    for (const [key, value] of Object.entries(part)) {
+      if (!METADATA_KEY.test(key) || /-bin$/i.test(key)) {
+        const allowed = 'made of a to z, 0 to 9, "_", "." and "-", and not end with "-bin"';
+        throw invalidArgument(`metadata key "${key}" can't be sent: keys must be ${allowed}`);
+      }
+      // Values may be secrets, so that messages don't show them.
+      if (!isMetadataValue(value)) {
+        throw invalidArgument(`metadata "${key}" must be a string of printable ASCII characters`);
+      }
+      metadata.set(key, value);
+    }
+  }
   if (tenant !== "") metadata.set(TENANT_METADATA, tenant);
   return metadata;
 }

@@ -254,6 +254,29 @@ describe("the client checks before it sends", () => {
     }
   });
 
+  it("tenants and metadata, of the client and of a request", async () => {
+    const invalid = (message: RegExp) => (error: unknown) =>
+      error instanceof SlacklineError && error.code === "INVALID_ARGUMENT" && message.test(error.message);
+    const value = /metadata "x-user" must be a string of printable ASCII characters$/;
+    const wrong: [{ tenant?: string; metadata?: Record<string, string> }, RegExp][] = [
+      [{ tenant: "Zoë" }, /tenant must be a string of printable ASCII characters, got "Zoë"/],
+      [{ tenant: 7 as never }, /tenant must be .*, got number/],
+      [{ metadata: { "x-user": "Zoë" } }, value],
+      [{ metadata: { "x-user": 7 as never } }, value],
+      [{ metadata: { "x user": "zoe" } }, /metadata key "x user" can't be sent: keys must be made of a to z/],
+      [{ metadata: { "x-user-bin": "zoe" } }, /metadata key "x-user-bin" can't be sent: .* not end with "-bin"/],
+    ];
+    const client = new SlacklineClient({ target: "127.0.0.1:1" });
+    try {
+      for (const [options, message] of wrong) {
+        assert.throws(() => new SlacklineClient({ target: "127.0.0.1:1", ...options }), invalid(message));
+        await assert.rejects(client.infer("m", {}, options), invalid(message));
+      }
+    } finally {
+      client.close();
+    }
+  });
+
   it("options too", () => {
     assert.throws(() => new SlacklineClient({}), /needs `target`/);
     assert.throws(() => new SlacklineClient({ target: "x:1", streams: 0 }), /streams must be/);
