@@ -6,6 +6,7 @@ import { bestTrial, type Contestant, meanAttainment, type Summary, summaries, ty
 import { described } from "./settings.ts";
 
 const TITLE = "slackline beside Triton";
+const LAG = "sent late by, ms";
 
 interface Table {
   readonly titles: readonly string[];
@@ -60,7 +61,7 @@ function conditions(result: TritonResult): string[] {
   );
   return [
     `${result.date}, \`${result.command}\`, commit ${result.commit}; ${result.cpu}, ${result.cores} cores, Node ${result.node}.`,
-    `Load is the share of the device that the requests would take in small batches; at load 1: ${models.join(", ")}; no model has more, since servers and generator share few cores and not the cost of a call is what is compared. One core stands for the device: all that executes is on it, the servers' own work and the load generator on the others. All are called alike: unary calls with gRPC deadlines, without the SDK. ${settings.join("; ")}. Each load is measured for ${result.measure_s} s; medians over rounds in turn, each with other arrivals, and in brackets the least and the most.`,
+    `Load is the share of the device that the requests would take in small batches; at load 1: ${models.join(", ")}; no model has more, since servers and generator share few cores and not the cost of a call is what is compared. One core stands for the device: all that executes is on it, the servers' own work and the load generator on the others. All are called alike: unary calls with gRPC deadlines, without the SDK. ${settings.join("; ")}. Each load is measured for ${result.measure_s} s; medians over rounds in turn, each with other arrivals, and in brackets the least and the most. A request's time runs from when it should have been sent; by how much the generator, which shares the cores with the server's own work, sent late is told as the 99th percentile.`,
   ];
 }
 
@@ -68,8 +69,8 @@ function loadTable({ contestants }: TritonResult): Table {
   return byLoad(
     contestants,
     ({ loads }) => summaries(loads),
-    ["on time", "worst model"],
-    (summary) => [range(summary), percent(summary.attainment_worst_model)],
+    ["on time", "worst model", LAG],
+    (summary) => [range(summary), percent(summary.attainment_worst_model), figure(summary.generator_lag_p99_ms)],
   );
 }
 
@@ -77,8 +78,8 @@ function fillTable({ contestants }: TritonResult): Table {
   return byLoad(
     contestants,
     ({ filled }) => summaries(filled),
-    ["on time", "best-effort items/s"],
-    (summary) => [range(summary), figure(summary.best_effort_items_per_s)],
+    ["on time", "best-effort items/s", LAG],
+    (summary) => [range(summary), figure(summary.best_effort_items_per_s), figure(summary.generator_lag_p99_ms)],
   );
 }
 
@@ -88,14 +89,16 @@ function byLoad(
   titles: readonly string[],
   cells: (summary: Summary) => readonly string[],
 ): Table {
-  const columns = contestants.map((contestant) => ({ name: contestant.name, summaries: of(contestant) }));
+  const loads = of(contestants[0]!);
   return {
-    titles: ["load", "requests/s", ...columns.flatMap(({ name }) => titles.map((title) => `${name}: ${title}`))],
-    rows: columns[0]!.summaries.map(({ load, offered_per_s }) => [
-      figure(load),
-      figure(offered_per_s),
-      ...columns.flatMap((column) => cells(column.summaries.find((summary) => summary.load === load)!)),
-    ]),
+    titles: ["load", "requests/s", "server", ...titles],
+    rows: loads.flatMap(({ load, offered_per_s }) =>
+      contestants.map((contestant, i) => [
+        ...(i === 0 ? [figure(load), figure(offered_per_s)] : ["", ""]),
+        contestant.name,
+        ...cells(of(contestant).find((summary) => summary.load === load)!),
+      ]),
+    ),
   };
 }
 
