@@ -58,7 +58,7 @@ export class Fallbacks {
         this.#askStandIn({ outcome, request: accepted }, call);
         return;
       }
-      if (outcome.type === "answered") this.#reserves.wasNotNeeded(call.model);
+      if (outcome.type === "answered") this.#reserves.wasNotNeeded(call.model, this.#inference.nowUs());
       call.reply(outcome, accepted);
     });
   }
@@ -79,7 +79,7 @@ export class Fallbacks {
           call.reply(outcome, accepted);
           return;
         }
-        if (isTooLate(outcome)) this.#reserves.cameTooLate(call.model);
+        if (isTooLate(outcome)) this.#reserves.cameTooLate(call.model, this.#inference.nowUs());
         this.#notReplaced(refused, late, call);
       });
     });
@@ -120,29 +120,35 @@ const RESERVE_MAX = 0.3;
 /** How much more of it is kept after a fallback came too late, and how much less after the model answered by itself. */
 const RESERVE_STEP_UP = 0.02;
 const RESERVE_STEP_DOWN = 0.00005;
+/** It halves in this time besides: kept, it may be what lets the model answer nothing by itself any more. */
+const RESERVE_HALF_LIFE_US = 10_000_000;
 
 /**
  * What part of its requests' time a model leaves to its fallback. A model that has too much to do finds that at the last moment: the
  * batch that displaces a request ends when it is too late for the fallback as well. So the model is planned by an earlier time than
- * the deadline, the more so the more often its fallback came too late. With little to do nothing is kept.
+ * the deadline, the more so the more often its fallback came too late lately. With little to do nothing is kept.
  */
 class FallbackReserves {
-  readonly #parts = new Map<string, number>();
+  readonly #parts = new Map<string, { readonly part: number; readonly atUs: number }>();
 
   /** By when the model is to answer, so that its fallback can where it does not; microseconds. */
   planByUs(model: string, deadlineUs: number, nowUs: number): number {
-    const part = this.#parts.get(model) ?? 0;
-    return deadlineUs - Math.round(part * Math.max(0, deadlineUs - nowUs));
+    return deadlineUs - Math.round(this.#part(model, nowUs) * Math.max(0, deadlineUs - nowUs));
   }
 
   /** The fallback could not answer in time either. */
-  cameTooLate(model: string): void {
-    this.#parts.set(model, Math.min(RESERVE_MAX, (this.#parts.get(model) ?? 0) + RESERVE_STEP_UP));
+  cameTooLate(model: string, nowUs: number): void {
+    this.#parts.set(model, { part: Math.min(RESERVE_MAX, this.#part(model, nowUs) + RESERVE_STEP_UP), atUs: nowUs });
   }
 
   /** The model answered a request that its fallback could have answered. */
-  wasNotNeeded(model: string): void {
-    const part = this.#parts.get(model);
-    if (part !== undefined) this.#parts.set(model, Math.max(0, part - RESERVE_STEP_DOWN));
+  wasNotNeeded(model: string, nowUs: number): void {
+    if (!this.#parts.has(model)) return;
+    this.#parts.set(model, { part: Math.max(0, this.#part(model, nowUs) - RESERVE_STEP_DOWN), atUs: nowUs });
+  }
+
+  #part(model: string, nowUs: number): number {
+    const known = this.#parts.get(model);
+    return known === undefined ? 0 : known.part * 2 ** ((known.atUs - nowUs) / RESERVE_HALF_LIFE_US);
   }
 }

@@ -17,8 +17,10 @@ const EXPECTED_MIN = 0.02;
  */
 export class FillTest {
   #guard = 0;
-  readonly #order: Int32Array = new Int32Array(GROUPS_MAX);
-  readonly #due: Float64Array = new Float64Array(GROUPS_MAX);
+  /** Parts of groups, the first due first: group `g` as a whole or what it expects, and as `GROUPS_MAX + g` what it has queued beside that. */
+  readonly #order: Int32Array = new Int32Array(2 * GROUPS_MAX);
+  readonly #due: Float64Array = new Float64Array(2 * GROUPS_MAX);
+  #parts = 0;
 
   countArrival(): void {
     this.#guard = Math.max(0, this.#guard - GUARD_PER_ARRIVAL);
@@ -51,40 +53,47 @@ export class FillTest {
   }
 
   #sortByDue(view: View): void {
+    this.#parts = 0;
     for (let g = 0; g < view.count; g++) {
-      const due =
-        view.items[g]! > 0
-          ? view.deadlines[g * ITEMS_MAX]!
-          : view.awaitedRate[g]! * view.sloUs[g]! > EXPECTED_MIN
-            ? view.nowUs + view.sloUs[g]!
-            : Number.POSITIVE_INFINITY;
-      this.#due[g] = due;
-      let at = g;
-      for (; at > 0 && this.#due[this.#order[at - 1]!]! > due; at--) this.#order[at] = this.#order[at - 1]!;
-      this.#order[at] = g;
+      const headUs = view.items[g]! > 0 ? view.deadlines[g * ITEMS_MAX]! : Number.POSITIVE_INFINITY;
+      const isExpecting = view.awaitedRate[g]! * view.hurryUs[g]! > EXPECTED_MIN;
+      const expectedUs = isExpecting ? view.nowUs + view.hurryUs[g]! : Number.POSITIVE_INFINITY;
+      this.#insert(g, Math.min(headUs, expectedUs));
+      // Where all that is queued has more time than what usually comes: that has to be served before it.
+      if (expectedUs < headUs && headUs < Number.POSITIVE_INFINITY) this.#insert(GROUPS_MAX + g, headUs);
     }
+  }
+
+  #insert(part: number, due: number): void {
+    this.#due[part] = due;
+    let at = this.#parts++;
+    for (; at > 0 && this.#due[this.#order[at - 1]!]! > due; at--) this.#order[at] = this.#order[at - 1]!;
+    this.#order[at] = part;
   }
 
   #fits(view: View, fillUs: number): boolean {
     const guard = this.#guard;
     const needUs = fillUs * (1 + 0.3 * guard) + MARGIN_PART * view.sloMinUs;
     let workUs = 0;
-    for (let at = 0; at < view.count; at++) {
-      const g = this.#order[at]!;
-      const dueUs = this.#due[g]! - view.nowUs;
+    for (let at = 0; at < this.#parts; at++) {
+      const part = this.#order[at]!;
+      const g = part % GROUPS_MAX;
+      const dueUs = this.#due[part]! - view.nowUs;
       if (dueUs === Number.POSITIVE_INFINITY) return true;
-      workUs += this.#workUs(view, g, fillUs);
-      const roomUs = dueUs - wayUs(view.sloUs[g]!) - workUs;
+      workUs += this.#workUs(view, part, fillUs);
+      const roomUs = dueUs - wayUs(view.hurryUs[g]!) - workUs;
       if (roomUs < needUs) return false;
       if (roomUs - (1 + 0.3 * guard) * this.#arrivingUs(view, dueUs) < needUs) return false;
     }
     return true;
   }
 
-  /** Time to serve what group `g` has queued, and what arrives for it during the fill and as long again. */
-  #workUs(view: View, g: number, fillUs: number): number {
-    const expected = 2 * view.rate[g]! * fillUs;
-    const queued = view.items[g]!;
+  /** Time to serve what a part has queued, and what arrives for it during the fill and as long again. */
+  #workUs(view: View, part: number, fillUs: number): number {
+    const g = part % GROUPS_MAX;
+    const isLater = part >= GROUPS_MAX;
+    const expected = isLater ? 0 : 2 * view.rate[g]! * fillUs;
+    const queued = isLater || this.#due[g]! === view.deadlines[g * ITEMS_MAX]! ? view.items[g]! : 0;
     const us = view.us[g]!;
     const cap = view.cap[g]!;
     const items = queued > 0 ? Math.ceil(queued + expected) : Math.max(1, Math.ceil(expected));
@@ -97,11 +106,11 @@ export class FillTest {
   #arrivingUs(view: View, dueUs: number): number {
     let sumUs = 0;
     for (let g = 0; g < view.count; g++) {
-      const y = dueUs - view.sloUs[g]!;
+      const y = dueUs - view.hurryUs[g]!;
       if (y <= 0) continue;
       const overheadUs = view.overheadUs[g]!;
       const items = view.rate[g]! * y;
-      const batches = Math.min(items, y / (0.5 * view.sloUs[g]!));
+      const batches = Math.min(items, y / (0.5 * view.hurryUs[g]!));
       sumUs += (view.us[g]![1]! - overheadUs) * items + overheadUs * batches;
     }
     return sumUs;

@@ -3,13 +3,17 @@ import type { Lane } from "./lane.ts";
 import { ProfileTable } from "./profiles.ts";
 import { RequestQueue } from "./queue.ts";
 import { ArrivalRate } from "./rates.ts";
+import type { QueuedRequest } from "./request.ts";
 import { ShareAccount } from "./shares.ts";
 import type { ModelSpec, Profile, ShapeProfiles } from "./types.ts";
 
 /** Rates and what follows from them are read anew at this interval, not at each decision. */
 export const REFRESH_US = 50_000;
-/** Gain of the running means over requests: typical time to the deadline, typical number of items. */
+/** Gain of the running means over requests: typical time to the deadline, number of items, weight. */
 const MEAN_GAIN = 0.02;
+/** Of the time to the deadline of those in a hurry, who are not served by others having time: it follows shorter ones quickly and longer ones slowly. */
+const SHORTER_GAIN = 0.05;
+const LONGER_GAIN = 0.005;
 
 /** What running a group on one lane means: the times, and the batch size that its arrivals let it aim at. */
 export class LanePlan {
@@ -74,9 +78,14 @@ export class Group {
   awaitedRate = 0;
   /** Typical time from arrival to deadline. */
   sloUs: number;
+  /** The same of requests in a hurry, where callers state different ones. */
+  hurryUs: number;
   itemsMean = 1;
+  weightMean = 1;
   /** How many device lanes may run it before deadlines. */
   deviceLanes = 0;
+  /** The same of replicas. */
+  replicaLanes = 0;
   #refreshedUs: number = Number.NEGATIVE_INFINITY;
   #observed = false;
 
@@ -85,18 +94,25 @@ export class Group {
     this.shape = shape;
     this.key = key;
     this.sloUs = model.spec.sloUs;
+    this.hurryUs = model.spec.sloUs;
   }
 
-  observeArrival(items: number, relativeUs: number, nowUs: number): void {
+  observeArrival({ items, weight }: QueuedRequest, relativeUs: number, nowUs: number): void {
     this.arrivals.observe(items, nowUs);
     if (!this.#observed) {
       this.#observed = true;
-      this.sloUs = relativeUs;
+      this.sloUs = Math.min(relativeUs, this.model.spec.sloUs);
+      this.hurryUs = this.sloUs;
       this.itemsMean = items;
+      this.weightMean = weight;
       return;
     }
-    this.sloUs += MEAN_GAIN * (relativeUs - this.sloUs);
+    // However long one is, it counts as no more than twice what is typical.
+    this.sloUs += MEAN_GAIN * Math.min(relativeUs - this.sloUs, this.sloUs);
+    const gain = relativeUs < this.hurryUs ? SHORTER_GAIN : LONGER_GAIN;
+    this.hurryUs += gain * Math.min(relativeUs - this.hurryUs, this.hurryUs);
     this.itemsMean += MEAN_GAIN * (items - this.itemsMean);
+    this.weightMean += MEAN_GAIN * (weight - this.weightMean);
   }
 
   refresh(nowUs: number): void {
@@ -123,13 +139,19 @@ export class Group {
     if (profile !== null && before?.fillOnly === fillOnly && before.table.isMadeFrom(profile, maxBatch)) return;
     this.unplace(lane);
     if (profile !== null) this.plans[lane.slot] = new LanePlan(new ProfileTable(profile, maxBatch), fillOnly);
-    if (lane.kind === "device" && this.plans[lane.slot]?.fillOnly === false) this.deviceLanes += 1;
+    this.#countLane(lane, 1);
     this.#refreshedUs = Number.NEGATIVE_INFINITY;
   }
 
   unplace(lane: Lane): void {
-    if (lane.kind === "device" && this.plans[lane.slot]?.fillOnly === false) this.deviceLanes -= 1;
+    this.#countLane(lane, -1);
     this.plans[lane.slot] = undefined;
+  }
+
+  #countLane(lane: Lane, by: 1 | -1): void {
+    if (this.plans[lane.slot]?.fillOnly !== false) return;
+    if (lane.kind === "device") this.deviceLanes += by;
+    else this.replicaLanes += by;
   }
 
   /** Least time in which any lane could execute so many items; 0 while no lane has the model, Infinity if none can. */
@@ -184,6 +206,10 @@ export class ModelState {
   readonly share: ShareAccount = new ShareAccount();
   queuedItems = 0;
   queuedBytes = 0;
+  /** When its replicas may next look whether devices need their help with it. */
+  spillAtUs: number = Number.NEGATIVE_INFINITY;
+  /** Requests with deadlines, of all its groups. */
+  queuedDeadlines = 0;
 
   constructor(spec: ModelSpec) {
     this.spec = spec;

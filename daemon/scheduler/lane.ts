@@ -1,5 +1,6 @@
 import { MARGIN_DEVIATIONS } from "./profiles.ts";
 import type { QueuedRequest } from "./request.ts";
+import { ShareAccount } from "./shares.ts";
 import type { BatchPlan, ExecutionId, LaneKind, ShapeProfiles } from "./types.ts";
 
 /** Executions that a lane remembers. */
@@ -64,8 +65,8 @@ export class Lane {
   load = 0;
   /** The same, as far as the survey has got. */
   loadCounted = 0;
-  /** When a replica may next look whether the devices need help. */
-  spillAtUs: number = Number.NEGATIVE_INFINITY;
+  /** What best-effort work gets of a replica's own time. */
+  readonly bestEffortShare: ShareAccount = new ShareAccount();
   /** A ring of what it executed. */
   readonly #history: PastExecution[] = [];
   #historyNext = 0;

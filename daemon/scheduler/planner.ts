@@ -1,5 +1,5 @@
 import { FillTest } from "./fill.ts";
-import type { Group, LanePlan } from "./group.ts";
+import type { Group, LanePlan, ModelState } from "./group.ts";
 import type { Lane } from "./lane.ts";
 import { Lookahead } from "./lookahead.ts";
 import { largestWithin } from "./profiles.ts";
@@ -17,7 +17,7 @@ const LOOK_AGAIN_US = 2_000;
 const SHARE_BATCH_PART = 0.5;
 /** Shares earn at most one batch and this long; more would let a long wait block others in one piece. */
 const SHARE_MEMORY_US = 250_000;
-/** Best-effort groups that the fill test is tried for, the longest-waiting first. */
+/** Best-effort groups that the fill test is tried for: so many that have waited longest, and as many of the others in turn. */
 const FILL_GROUPS_MAX = 4;
 /** Requests of one group among which a tenant's are looked for. */
 const TENANT_SCAN_MAX = 512;
@@ -38,6 +38,7 @@ export type Choice =
   | { readonly type: "wait"; readonly lookAgainUs: number };
 
 const NONE: readonly QueuedRequest[] = [];
+const NEVER = Number.POSITIVE_INFINITY;
 
 /** Decides what a lane does next. Reads the queues, changes nothing but its own accounts. */
 export class Planner {
@@ -49,6 +50,8 @@ export class Planner {
   readonly #view = new View();
   readonly #lookahead = new Lookahead();
   readonly #spill = new Spill();
+  readonly #others: Group[] = [];
+  #turn = 0;
   readonly #weightOf = (group: Group): number => this.#weight(group);
 
   constructor(registry: Registry, tenants: Tenants, options: SchedulerOptions) {
@@ -60,12 +63,17 @@ export class Planner {
   /** What comes next on a lane that is idle, or that executes something still. Null where nothing waits that it could run. */
   choose(lane: Lane, nowUs: number, bestEffortQueued: boolean): Choice | null {
     const registry = this.#registry;
+    // There may be hundreds of replicas, which mostly have nothing to do.
+    if (lane.kind === "replica" && this.#spillAtUs(lane) > nowUs && !this.#hasOwnWork(lane)) {
+      return this.#pauseUntil(this.#spillAtUs(lane));
+    }
     const atUs = lane.surelyFreeAtUs(nowUs);
     registry.refresh(atUs);
     const view = this.#view;
     view.build(lane, registry, atUs, lane.freeAtUs(nowUs), this.#weightOf);
 
-    const guaranteed = this.#guaranteed(lane, atUs);
+    // What replicas do is beside the devices, whose time shares are of.
+    const guaranteed = lane.kind === "device" ? this.#guaranteed(lane, atUs) : null;
     if (guaranteed !== null) return guaranteed;
 
     const backlog = bestEffortQueued ? this.#bestEffortGroups(lane) : [];
@@ -97,14 +105,56 @@ export class Planner {
     return backlog.length > 0 ? { type: "wait", lookAgainUs: atUs + LOOK_AGAIN_US } : null;
   }
 
+  /** Whether a replica has work that is not only there to help devices. */
+  #hasOwnWork(replica: Lane): boolean {
+    for (const model of this.#modelsOn(replica)) {
+      for (const group of model.groups.values()) {
+        if (group.bestEffort.length > 0 || isOrdinaryWork(group, replica)) return true;
+      }
+    }
+    return false;
+  }
+
+  /** When a replica is to look next whether devices need its help; never while nothing waits that it could take. */
+  #spillAtUs(replica: Lane): number {
+    let atUs = NEVER;
+    for (const model of this.#modelsOn(replica)) {
+      if (model.queuedDeadlines > 0) atUs = Math.min(atUs, model.spillAtUs);
+    }
+    return atUs;
+  }
+
+  *#modelsOn(lane: Lane): Iterable<ModelState> {
+    for (const name of lane.loaded.keys()) {
+      const model = this.#registry.models.get(name);
+      if (model !== undefined) yield model;
+    }
+  }
+
   #weight(group: Group): number {
     const { spec, fairness } = group.model;
     return this.#options.fairness ? spec.weight * fairness.weight : spec.weight;
   }
 
-  /** Groups with best-effort work that the lane can run, the longest-waiting first. */
+  /** A best-effort batch has been started. */
+  spendBestEffort(lane: Lane, us: number): void {
+    const { account, share } = this.#bestEffortAccount(lane);
+    account.spend(us, share);
+  }
+
+  /** On devices one account for all; a replica's time is its own. */
+  #bestEffortAccount(lane: Lane): { readonly account: ShareAccount; readonly share: number } {
+    const { bestEffortShareMin } = this.#options;
+    return lane.kind === "device"
+      ? { account: this.bestEffortShare, share: bestEffortShareMin * this.#registry.deviceLaneCount }
+      : { account: lane.bestEffortShare, share: bestEffortShareMin };
+  }
+
+  /** Groups with best-effort work that the lane can run: the longest-waiting first, then some of the others, which those may keep from being looked at for ever. */
   #bestEffortGroups(lane: Lane): Group[] {
     const groups: Group[] = [];
+    const others = this.#others;
+    others.length = 0;
     for (const group of this.#registry.active) {
       const plan = group.plans[lane.slot];
       if (plan === undefined || group.bestEffort.length === 0) continue;
@@ -113,20 +163,24 @@ export class Planner {
       let at = groups.length;
       for (; at > 0 && groups[at - 1]!.bestEffort.headKey() > key; at--) groups[at] = groups[at - 1]!;
       groups[at] = group;
-      if (groups.length > FILL_GROUPS_MAX) groups.pop();
+      if (groups.length > FILL_GROUPS_MAX) others.push(groups.pop()!);
+    }
+    for (let i = Math.min(others.length, FILL_GROUPS_MAX); i > 0; i--) {
+      this.#turn = (this.#turn + 1) % others.length;
+      groups.push(others[this.#turn]!);
     }
     return groups;
   }
 
   #shareOfBestEffort(lane: Lane, group: Group, atUs: number): Choice | null {
-    const share = this.#options.bestEffortShareMin * this.#registry.deviceLaneCount;
+    const { account, share } = this.#bestEffortAccount(lane);
     if (share <= 0) return null;
     const plan = group.plans[lane.slot]!;
     const { us, cap, best } = plan.table;
     const limit = Math.min(cap, group.bestEffort.items);
     const size = best[Math.max(1, largestWithin(us, limit, SHARE_BATCH_PART * this.#view.sloMinUs))]!;
-    this.bestEffortShare.earn(share, us[size]! + share * SHARE_MEMORY_US, atUs);
-    return this.bestEffortShare.creditUs >= us[size]! ? this.#startBestEffort(group, plan, size, "share") : null;
+    account.earn(share, us[size]! + share * SHARE_MEMORY_US, atUs);
+    return account.creditUs >= us[size]! ? this.#startBestEffort(group, plan, size, "share") : null;
   }
 
   #startBestEffort(group: Group, plan: LanePlan, size: number, reason: StartReason): Choice {
@@ -242,13 +296,18 @@ export class Planner {
     return { type: "start", group, plan, members, sacrificed: NONE, items, reason: "deadline" };
   }
 
+  #pauseUntil(atUs: number): Choice | null {
+    return atUs === NEVER ? null : { type: "wait", lookAgainUs: atUs };
+  }
+
   /** What a replica takes over from devices that will not get to it in time. */
   #spillOver(lane: Lane, atUs: number): Choice | null {
-    if (atUs < lane.spillAtUs) return { type: "wait", lookAgainUs: lane.spillAtUs };
+    const spillAtUs = this.#spillAtUs(lane);
+    if (atUs < spillAtUs) return this.#pauseUntil(spillAtUs);
     const found = this.#spill.find(lane, this.#registry, atUs, this.#weightOf);
     if (found === null) return null;
     if ("lookAgainUs" in found) {
-      lane.spillAtUs = found.lookAgainUs;
+      for (const model of this.#modelsOn(lane)) model.spillAtUs = found.lookAgainUs;
       return { type: "wait", lookAgainUs: found.lookAgainUs };
     }
     return { type: "start", sacrificed: NONE, reason: "deadline", ...found };

@@ -5,6 +5,12 @@ const BUCKET_GAIN = 0.05;
 const TABLE_GAIN = 0.03;
 /** Observations a bucket needs before its own ratio counts as much as the whole table's. */
 const TRUST_COUNT = 4;
+/**
+ * After this long without an execution, longer each time that it did not help, what was learnt is doubted where it keeps work from ever
+ * being executed, and so from being learnt anew.
+ */
+const PATIENCE_US = 1_000_000;
+const PATIENCE_MAX_US = 60_000_000;
 /** An execution that took more than this times its prediction counts as this: a hiccup is no new profile. */
 const OUTLIER_RATIO = 3;
 /** Margin added to predictions where a deadline is checked, in mean absolute deviations of what was observed. */
@@ -33,6 +39,11 @@ export class ProfileTable {
   readonly #ratios: Float64Array;
   readonly #counts: Int32Array;
   #ratio = 1;
+  /** Observations since it was doubted: the first of them say most. */
+  #count: number = Number.POSITIVE_INFINITY;
+  #observedUs: number = Number.NEGATIVE_INFINITY;
+  #doubtedUs: number = Number.NEGATIVE_INFINITY;
+  #patienceUs = PATIENCE_US;
 
   constructor(profile: Profile, maxBatch: number) {
     this.#points = profile;
@@ -55,18 +66,41 @@ export class ProfileTable {
     return profile.every(({ bucket, us }, i) => bucket === this.#points[i]!.bucket && us === this.#points[i]!.us);
   }
 
-  /** Learns from an execution of `bucket` items that took `us`. */
-  observe(bucket: number, us: number): void {
+  /** Learns from an execution of `bucket` items that took `us` and ended now. */
+  observe(bucket: number, us: number, nowUs: number): void {
+    this.#observedUs = nowUs;
     const index = this.#points.findIndex((point) => point.bucket === bucket);
     if (index < 0) return;
     const told = this.#points[index]!.us;
     const predicted = this.us[Math.min(bucket, this.cap)]!;
     const ratio = Math.min(us / told, (OUTLIER_RATIO * predicted) / told);
     this.deviation += TABLE_GAIN * (Math.min(Math.abs(us / predicted - 1), 1) - this.deviation);
-    this.#ratio += TABLE_GAIN * (ratio - this.#ratio);
+    this.#ratio += Math.max(TABLE_GAIN, 1 / (++this.#count + 1)) * (ratio - this.#ratio);
     const count = ++this.#counts[index]!;
     this.#ratios[index]! += Math.max(BUCKET_GAIN, 1 / (count + 1)) * (ratio - this.#ratios[index]!);
     this.#fill();
+  }
+
+  /**
+   * Goes back to the profile that it was given where that alone lets so many items end within `roomUs` and none were executed for a while: a
+   * device that was slow for a time, or a few hiccups, would shut a model out for ever. Returns whether it did.
+   */
+  doubt(items: number, roomUs: number, nowUs: number): boolean {
+    if (items > this.cap || this.us[items]! <= roomUs || this.#givenUs(items) > roomUs) return false;
+    if (nowUs - Math.max(this.#observedUs, this.#doubtedUs) < this.#patienceUs) return false;
+    const isAgain = nowUs - this.#doubtedUs < 2 * PATIENCE_MAX_US;
+    this.#patienceUs = Math.min(2 * (isAgain ? this.#patienceUs : PATIENCE_US), PATIENCE_MAX_US);
+    this.#doubtedUs = nowUs;
+    this.#ratio = 1;
+    this.#count = 0;
+    this.#ratios.fill(1);
+    this.#counts.fill(0);
+    this.#fill();
+    return true;
+  }
+
+  #givenUs(items: number): number {
+    return this.#points.find(({ bucket }) => bucket >= items)!.us;
   }
 
   #fill(): void {

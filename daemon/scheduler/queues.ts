@@ -37,7 +37,8 @@ export class Queues {
   enqueue(request: QueuedRequest, nowUs: number): void {
     const { group, tenant } = request;
     const { model } = group;
-    if (model.spec.minShare > 0 && group.queue.length === 0) model.share.open(nowUs);
+    if (model.queuedDeadlines === 0) model.share.open(nowUs);
+    model.queuedDeadlines += 1;
     if (tenant.queued === 0) tenant.share.open(nowUs);
     tenant.queued += 1;
     request.key = request.deadlineUs;
@@ -63,6 +64,7 @@ export class Queues {
       this.bestEffortCount -= 1;
     } else {
       group.queue.remove(request);
+      group.model.queuedDeadlines -= 1;
       request.tenant.queued -= 1;
       this.headChanged(group);
     }

@@ -138,7 +138,7 @@ export class CentralScheduler implements Scheduler {
     this.#queues.admit(request);
     if (!request.bestEffort && meta.again !== true && request.isServable()) {
       this.#planner.fill.countArrival();
-      group.observeArrival(request.items, request.deadlineUs - nowUs, nowUs);
+      group.observeArrival(request, request.deadlineUs - nowUs, nowUs);
     }
     group.refresh(nowUs);
     this.#triage.place(request, nowUs);
@@ -151,7 +151,7 @@ export class CentralScheduler implements Scheduler {
     const { plan, requests, startUs, fromIdle, predictedUs } = running;
     const group = requests[0]!.group;
     if (ok && us !== null) {
-      group.plans[lane.slot]?.table.observe(plan.bucket, us);
+      group.plans[lane.slot]?.table.observe(plan.bucket, us, nowUs);
       this.#queues.headChanged(group);
       if (fromIdle) lane.observeHandover(nowUs - startUs - us);
     }
@@ -226,7 +226,7 @@ export class CentralScheduler implements Scheduler {
     else lane.following = batch;
     lane.open = false;
     this.#openLanes -= 1;
-    this.#charge(choice, predictedUs);
+    this.#charge(lane, choice, predictedUs);
     this.#effects.push({ type: "start", plan });
     let busyUntilUs = nowUs;
     for (const other of this.#registry.lanes) busyUntilUs = Math.max(busyUntilUs, other.freeAtUs(nowUs));
@@ -252,13 +252,15 @@ export class CentralScheduler implements Scheduler {
     };
   }
 
-  #charge(choice: Choice & { type: "start" }, predictedUs: number): void {
-    const lanes = Math.max(1, this.#registry.deviceLaneCount);
-    const { spec, share } = choice.group.model;
+  /** What a batch takes of guaranteed shares, which are of the devices' time. */
+  #charge(lane: Lane, choice: Choice & { type: "start" }, predictedUs: number): void {
     if (choice.reason !== "deadline") {
-      this.#planner.bestEffortShare.spend(predictedUs, this.#options.bestEffortShareMin * lanes);
+      this.#planner.spendBestEffort(lane, predictedUs);
       return;
     }
+    if (lane.kind !== "device") return;
+    const lanes = this.#registry.deviceLaneCount;
+    const { spec, share } = choice.group.model;
     if (spec.minShare > 0) share.spend(predictedUs, spec.minShare * lanes);
     for (const { tenant, items } of choice.members) {
       if (tenant.minShare > 0) tenant.share.spend((predictedUs * items) / choice.items, tenant.minShare * lanes);

@@ -21,6 +21,8 @@ export interface Spilled {
 export class Spill {
   readonly #view = new View();
   readonly #rollout = new Rollout();
+  /** What the roll-out is of. Replicas look one after the other, and it is the same for all until one of them takes something. */
+  #rolledOut: { readonly device: Lane; readonly atUs: number } | null = null;
 
   /** Null where nothing that this replica could take waits for a device. */
   find(
@@ -33,15 +35,23 @@ export class Spill {
     for (const lane of registry.lanes) {
       if (lane.kind !== "device" || !spillable(lane, replica, registry)) continue;
       waits = true;
-      const startUs = expectedFreeUs(lane, nowUs);
-      this.#view.build(lane, registry, startUs, startUs, weightOf);
-      const first = { group: -1, skip: 0, size: 0, idleUntilUs: startUs };
-      const endUs = startUs + 4 * this.#view.sloMinUs;
-      this.#rollout.run(this.#view, first, endUs, "deadline", STEPS_MAX, Number.POSITIVE_INFINITY, -1);
+      this.#rollOut(lane, registry, nowUs, weightOf);
       const spilled = this.#mostUrgent(replica, nowUs);
-      if (spilled !== null) return spilled;
+      if (spilled === null) continue;
+      this.#rolledOut = null;
+      return spilled;
     }
     return waits ? { lookAgainUs: nowUs + INTERVAL_US } : null;
+  }
+
+  #rollOut(device: Lane, registry: Registry, nowUs: number, weightOf: (group: Group) => number): void {
+    if (this.#rolledOut?.device === device && this.#rolledOut.atUs === nowUs) return;
+    this.#rolledOut = { device, atUs: nowUs };
+    const startUs = expectedFreeUs(device, nowUs);
+    this.#view.build(device, registry, startUs, startUs, weightOf);
+    const first = { group: -1, skip: 0, size: 0, idleUntilUs: startUs };
+    const endUs = startUs + 4 * this.#view.sloMinUs;
+    this.#rollout.run(this.#view, first, endUs, "deadline", STEPS_MAX, Number.POSITIVE_INFINITY, -1);
   }
 
   #mostUrgent(replica: Lane, nowUs: number): Spilled | null {

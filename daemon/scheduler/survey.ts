@@ -60,7 +60,8 @@ export class Survey {
     for (const lane of lanes) {
       if (!isOrdinaryWork(group, lane)) continue;
       // Lanes that share a group share its work evenly.
-      lane.loadCounted += (group.rate * group.plans[lane.slot]!.perItemUs) / Math.max(1, group.deviceLanes);
+      const lanesOfGroup = group.deviceLanes > 0 ? group.deviceLanes : group.replicaLanes;
+      lane.loadCounted += (group.rate * group.plans[lane.slot]!.perItemUs) / lanesOfGroup;
     }
     if (group.rate * group.sloUs > EXPECTED_MIN) this.#list(group);
   }

@@ -6,6 +6,8 @@ import type { QueuedRequest } from "./request.ts";
 import type { RequestMeta, SchedulerEffect, ShedCause, ShedDetail } from "./types.ts";
 
 const NEVER = Number.POSITIVE_INFINITY;
+/** Requests at the end of a best-effort queue among which one without a deadline is looked for. */
+const LAST_SCAN_MAX = 64;
 
 /** Decides who cannot be served: refuses on arrival, sheds or demotes what has become hopeless, and says why. */
 export class Triage {
@@ -33,19 +35,27 @@ export class Triage {
     const endsUs = meta.deadlineUs === null || !(meta.explicit || spec.shedImplicit) ? meta.expiresUs : meta.deadlineUs;
     if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
     if (meta.again === true) return null;
-    const full =
-      model.queuedItems + meta.items > spec.queueItemsMax
-        ? ({ cause: "queue_items", limit: spec.queueItemsMax, own: meta.items } as const)
-        : model.queuedBytes + meta.bytes > spec.queueBytesMax
-          ? ({ cause: "queue_bytes", limit: spec.queueBytesMax, own: meta.bytes } as const)
-          : null;
-    if (full === null) return null;
-    const { queuedItems } = model;
+    const isInTime = meta.deadlineUs !== null && meta.deadlineUs >= this.#earliestFinishUs(group, meta.items, nowUs);
+    if (isInTime) this.#makeRoom(model, meta, nowUs);
+    const full = fullFor(model, meta);
+    return full === null ? null : { cause: full.cause, detail: this.#fullDetail(group, full, nowUs) };
+  }
+
+  #fullDetail(group: Group, { limit, own }: Full, nowUs: number): ShedDetail {
+    const { queuedItems } = group.model;
     // There is no time at which it would fit.
-    if (full.own > full.limit) return { cause: full.cause, detail: { limit: full.limit, queuedItems } };
+    if (own > limit) return { limit, queuedItems };
     // What fills the queue need not wait in this group: it may have another shape, or no deadline.
-    const retryAfterUs = this.#drainUs(group, queuedItems, nowUs);
-    return { cause: full.cause, detail: { limit: full.limit, queuedItems, retryAfterUs } };
+    return { limit, queuedItems, retryAfterUs: this.#drainUs(group, queuedItems, nowUs) };
+  }
+
+  /** In a full queue work that nobody waits for by a deadline gives its place to work with one, the last to come first. */
+  #makeRoom(model: ModelState, meta: RequestMeta, nowUs: number): void {
+    for (let full = fullFor(model, meta); full !== null && full.own <= full.limit; full = fullFor(model, meta)) {
+      const last = lastBestEffort(model);
+      if (last === null) return;
+      this.#end(last, full.cause, this.#fullDetail(last.group, full, nowUs));
+    }
   }
 
   /** Puts an admitted request where it belongs, unless it ends right away. */
@@ -54,8 +64,22 @@ export class Triage {
     else if (request.group.isFillOnly()) this.#runAsFill(request, nowUs);
     else {
       this.#queues.enqueue(request, nowUs);
-      if (this.#isHopeless(request, nowUs)) this.giveUp(request, "late", null, nowUs);
+      if (this.#isHopeless(request, nowUs) && !this.#isServableAfterAll(request, nowUs)) {
+        this.giveUp(request, "late", null, nowUs);
+      }
     }
+  }
+
+  /** Whether it is what was learnt of the model's times that makes the request hopeless, and that is too old to go by. */
+  #isServableAfterAll(request: QueuedRequest, nowUs: number): boolean {
+    const { group, items, deadlineUs } = request;
+    let isDoubted = false;
+    for (const plan of group.plans) {
+      if (plan?.fillOnly === false && plan.table.doubt(items, deadlineUs - nowUs, nowUs)) isDoubted = true;
+    }
+    if (!isDoubted) return false;
+    this.#queues.headChanged(group);
+    return !this.#isHopeless(request, nowUs);
   }
 
   /** Gives up every request that can no longer finish in time on any lane, if it gets hopeless by `untilUs`. */
@@ -153,7 +177,10 @@ export class Triage {
   /** `chosen` names the model that was served in its place, where that was decided now. */
   #shed(request: QueuedRequest, cause: ShedCause, chosen: string | null, nowUs: number): void {
     const missed = cause === "late" || cause === "sacrificed";
-    const detail = missed ? this.#missDetail(request, chosen, nowUs) : {};
+    this.#end(request, cause, missed ? this.#missDetail(request, chosen, nowUs) : {});
+  }
+
+  #end(request: QueuedRequest, cause: ShedCause, detail: ShedDetail): void {
     this.#queues.remove(request);
     this.effects.push({ type: "shed", id: request.id, cause, detail });
   }
@@ -198,6 +225,36 @@ export class Triage {
     }
     return Math.round(soonestUs === NEVER ? group.sloUs : soonestUs);
   }
+}
+
+/** A limit of a model's queue that a request would exceed. */
+interface Full {
+  readonly cause: "queue_items" | "queue_bytes";
+  readonly limit: number;
+  /** What the request itself has of it. */
+  readonly own: number;
+}
+
+function fullFor({ queuedItems, queuedBytes, spec }: ModelState, { items, bytes }: RequestMeta): Full | null {
+  const { queueItemsMax, queueBytesMax } = spec;
+  if (queuedItems + items > queueItemsMax) return { cause: "queue_items", limit: queueItemsMax, own: items };
+  if (queuedBytes + bytes > queueBytesMax) return { cause: "queue_bytes", limit: queueBytesMax, own: bytes };
+  return null;
+}
+
+/** The request without a deadline that came last, as far as the ends of the queues show one. */
+function lastBestEffort({ groups }: ModelState): QueuedRequest | null {
+  let last: QueuedRequest | null = null;
+  for (const { bestEffort } of groups.values()) {
+    const from = bestEffort.length - 1;
+    for (let i = from; i >= 0 && i > from - LAST_SCAN_MAX; i--) {
+      const request = bestEffort.at(i);
+      if (request.deadlineUs !== NEVER) continue;
+      if (last === null || request.id > last.id) last = request;
+      break;
+    }
+  }
+  return last;
 }
 
 /** Whether a missed deadline is only the model's SLO, so that the caller still wants the answer. */

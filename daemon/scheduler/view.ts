@@ -53,6 +53,7 @@ export class View {
   readonly gapUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly awaitedRate: Float64Array = new Float64Array(GROUPS_MAX);
   readonly sloUs: Float64Array = new Float64Array(GROUPS_MAX);
+  readonly hurryUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly target: Int32Array = new Int32Array(GROUPS_MAX);
   readonly perItemUs: Float64Array = new Float64Array(GROUPS_MAX);
   readonly overheadUs: Float64Array = new Float64Array(GROUPS_MAX);
@@ -76,8 +77,11 @@ export class View {
     this.laneFreeUs[0] = nowUs;
     this.laneCount = 1;
     this.#copyLane(lane, 0);
-    for (const peer of registry.lanes) {
-      if (peer === lane || this.laneCount === LANES_MAX || !this.#shares(peer)) continue;
+    // Of hundreds of replicas none has a part in it where devices have all of the groups.
+    const peers = this.#isOnReplicasAlone() ? registry.lanes.length : registry.deviceLaneCount;
+    for (let i = 0; i < peers && this.laneCount < LANES_MAX; i++) {
+      const peer = registry.lanes[i]!;
+      if (peer === lane || !this.#shares(peer)) continue;
       this.laneFreeUs[this.laneCount] = peer.freeAtUs(nowUs);
       this.#copyLane(peer, this.laneCount);
       this.laneCount += 1;
@@ -92,10 +96,11 @@ export class View {
       this.awaitedRate[g] = group.awaitedRate;
       this.gapUs[g] = group.rate > 0 ? 1 / group.rate : Number.POSITIVE_INFINITY;
       this.sloUs[g] = group.sloUs;
+      this.hurryUs[g] = group.hurryUs;
       this.target[g] = plan.target;
       this.perItemUs[g] = plan.perItemUs;
       this.overheadUs[g] = plan.overheadUs;
-      this.costAhead[g] = weight / group.itemsMean;
+      this.costAhead[g] = (weight * group.weightMean) / group.itemsMean;
       this.sloMinUs = Math.min(this.sloMinUs, group.sloUs);
       perItemSum += plan.perItemUs;
       this.#copyQueue(g, plan.table.us, weight);
@@ -128,6 +133,11 @@ export class View {
     }
     urgency[at] = key;
     this.groups[at] = group;
+  }
+
+  #isOnReplicasAlone(): boolean {
+    for (let g = 0; g < this.count; g++) if (this.groups[g]!.deviceLanes === 0) return true;
+    return false;
   }
 
   #shares(lane: Lane): boolean {

@@ -86,10 +86,56 @@ test("a full queue's retry hint counts all that fills it, work without deadlines
   const at = world({ queueItemsMax: 8 });
   at.arrive("other");
   for (let i = 0; i < 8; i++) at.arrive("m", { inUs: null });
-  const { cause, detail } = at.arrive("m", { inUs: 500_000 });
+  const { cause, detail } = at.arrive("m", { inUs: null });
   assert.equal(cause, "queue_items");
   // Behind the one that executes, eight items take at least as long as one full batch.
   assert.ok(detail!.retryAfterUs! >= 50_000 + 13_000, String(detail!.retryAfterUs));
+});
+
+test("in a full queue work without deadlines gives its place to work with one, the last to come first", () => {
+  const at = world({ queueItemsMax: 8, queueBytesMax: 100 });
+  at.arrive("other");
+  const waiting = Array.from({ length: 8 }, () => at.arrive("m", { inUs: null, bytes: 10 }));
+  const urgent = at.arrive("m", { inUs: 500_000, items: 2, bytes: 50 });
+  assert.equal(urgent.state, "queued");
+  assert.deepEqual(
+    waiting.map(({ cause }) => cause ?? "waits"),
+    ["waits", "waits", "waits", "waits", "waits", "queue_bytes", "queue_items", "queue_items"],
+  );
+  assert.ok((waiting[7]!.detail?.retryAfterUs ?? 0) > 0);
+  // What can't be in time anyway, or never fits, takes nobody's place.
+  assert.equal(at.arrive("m", { inUs: 10_000, items: 8, bytes: 1 }).state, "shed");
+  assert.equal(at.arrive("m", { inUs: 500_000, items: 9, bytes: 1 }).cause, "queue_items");
+  assert.equal(waiting[4]!.state, "queued");
+  at.runFor(1_000_000);
+  assert.equal(urgent.state, "answered");
+});
+
+/** Asks ten times a second for a time; the part that is answered by a deadline that leaves twice what an execution takes. */
+function askFor(at: World, seconds: number): number {
+  const asked = Array.from({ length: 10 * seconds }, () => {
+    at.runFor(100_000);
+    return at.arrive("m", { inUs: 20_000 });
+  });
+  at.runFor(50_000);
+  const met = asked.filter(({ state, endUs, deadlineUs }) => state === "answered" && endUs <= deadlineUs!);
+  return met.length / asked.length;
+}
+
+test("a model whose device was slow for a while is served again when that is over, and little is wasted until then", () => {
+  let factor = 1;
+  const at = new World({ durationUs: ({ bucket }) => factor * (9000 + 1000 * bucket) });
+  at.lane("gpu");
+  at.model({ model: "m" }, linear(1000, 9000, 4));
+  assert.equal(askFor(at, 5), 1);
+  factor = 3;
+  assert.equal(askFor(at, 20), 0);
+  const before = at.started.length;
+  assert.equal(askFor(at, 200), 0);
+  assert.ok(at.started.length - before < 80, `${at.started.length - before} of 2000 were executed in vain`);
+  factor = 1;
+  askFor(at, 70);
+  assert.equal(askFor(at, 20), 1);
 });
 
 test("a request that alone is more than may wait is not told to come back", () => {

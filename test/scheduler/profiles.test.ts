@@ -47,7 +47,7 @@ test("the largest batch within a time is found on a staircase", () => {
 
 test("exact executions leave the profile as it was, without a margin", () => {
   const table = new ProfileTable(steps, 16);
-  for (let i = 0; i < 200; i++) for (const { bucket, us } of steps) table.observe(bucket, us);
+  for (let i = 0; i < 200; i++) for (const { bucket, us } of steps) table.observe(bucket, us, 0);
   for (const { bucket, us } of steps) {
     assert.ok(Math.abs(table.us[bucket]! - us) < 0.01);
     assert.equal(table.safeUs[bucket], table.us[bucket]);
@@ -56,7 +56,7 @@ test("exact executions leave the profile as it was, without a margin", () => {
 
 test("a profile that was wrong is learnt from what executions take", () => {
   const table = new ProfileTable(steps, 16);
-  for (let i = 0; i < 100; i++) table.observe(4, 2400);
+  for (let i = 0; i < 100; i++) table.observe(4, 2400, 0);
   assert.ok(Math.abs(table.us[4]! - 2400) < 60, `bucket 4: ${table.us[4]}`);
   assert.ok(table.us[16]! > 5000, "what was never seen follows the others of its table");
   assert.ok(table.us[1]! <= table.us[4]! && table.us[4]! <= table.us[16]!);
@@ -65,16 +65,34 @@ test("a profile that was wrong is learnt from what executions take", () => {
 test("the margin grows with noise and fades when it is gone", () => {
   const table = new ProfileTable(steps, 16);
   const margin = (): number => table.safeUs[4]! / table.us[4]! - 1;
-  for (let i = 0; i < 300; i++) table.observe(4, i % 2 === 0 ? 1760 : 1440);
+  for (let i = 0; i < 300; i++) table.observe(4, i % 2 === 0 ? 1760 : 1440, 0);
   assert.ok(margin() > 0.08 && margin() < 0.2, `${margin()}`);
-  for (let i = 0; i < 300; i++) table.observe(4, 1600);
+  for (let i = 0; i < 300; i++) table.observe(4, 1600, 0);
   assert.ok(margin() < 0.01, `${margin()}`);
+});
+
+test("what was learnt is doubted where it shuts out what the given profile lets in, after a while without executions", () => {
+  const table = new ProfileTable(steps, 16);
+  for (let i = 0; i < 100; i++) table.observe(4, 4800, 0);
+  const learnt = table.us[4]!;
+  assert.ok(learnt > 4500);
+  assert.equal(table.doubt(4, 2000, 999_999), false, "too soon");
+  assert.equal(table.doubt(4, 1500, 5_000_000), false, "the given profile takes longer as well");
+  assert.equal(table.doubt(4, 5000, 5_000_000), false, "it is not shut out");
+  assert.equal(table.us[4], learnt);
+  assert.equal(table.doubt(4, 2000, 5_000_000), true);
+  assert.equal(table.us[4], 1600);
+  // Where it was right, a few executions say so again, and it takes longer until the next doubt.
+  for (let i = 0; i < 4; i++) table.observe(4, 4800, 5_000_000);
+  assert.ok(table.us[4]! > 4000, `${table.us[4]}`);
+  assert.equal(table.doubt(4, 2000, 6_500_000), false);
+  assert.equal(table.doubt(4, 2000, 7_000_000), true);
 });
 
 test("one hiccup moves a profile little", () => {
   const table = new ProfileTable(steps, 16);
-  for (let i = 0; i < 50; i++) table.observe(4, 1600);
-  table.observe(4, 1_000_000);
+  for (let i = 0; i < 50; i++) table.observe(4, 1600, 0);
+  table.observe(4, 1_000_000, 0);
   assert.ok(table.us[4]! < 1.2 * 1600);
 });
 

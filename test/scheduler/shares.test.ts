@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ModelSpec, SchedulerOptions } from "../../daemon/scheduler/types.ts";
-import { linear, World, type WorldRequest } from "./world.ts";
+import type { ModelSpec } from "../../daemon/scheduler/types.ts";
+import { linear, World, type WorldOptions, type WorldRequest } from "./world.ts";
 
 interface Offer {
   readonly model: string;
   readonly everyUs: number;
   readonly inUs: number;
   readonly tenant?: string;
+  readonly shape?: string;
 }
 
 /** Runs offered loads side by side for a time; returns the requests of each. */
@@ -17,10 +18,10 @@ function run(world: World, us: number, offers: readonly Offer[]): WorldRequest[]
   while (world.nowUs < us) {
     const at = Math.min(...due);
     world.runUntil(at);
-    offers.forEach(({ model, everyUs, inUs, tenant = "" }, i) => {
+    offers.forEach(({ model, everyUs, inUs, tenant = "", shape = "" }, i) => {
       if (due[i]! > at) return;
       due[i] = at + everyUs;
-      made[i]!.push(world.arrive(model, { inUs, tenant }));
+      made[i]!.push(world.arrive(model, { inUs, tenant, shape }));
     });
   }
   return made;
@@ -34,7 +35,7 @@ function onTime(requests: readonly WorldRequest[]): number {
 }
 
 /** A light model that alone fills the device one and a half times, and a heavy one. */
-function contended(options: Partial<SchedulerOptions> = {}, heavy: Partial<ModelSpec> = {}): World {
+function contended(options: WorldOptions = {}, heavy: Partial<ModelSpec> = {}): World {
   const world = new World({ checkOrder: options.tenantMinShares === undefined, ...options });
   world.lane("gpu");
   world.model({ model: "light" }, linear(1000, 2000, 8));
@@ -45,9 +46,9 @@ function contended(options: Partial<SchedulerOptions> = {}, heavy: Partial<Model
 const LIGHT = { model: "light", everyUs: 900, inUs: 40_000 };
 const HEAVY = { model: "heavy", everyUs: 40_000, inUs: 200_000 };
 
-function deviceShare(world: World, model: string): number {
+function deviceShare(world: World, model: string, lane: string = "gpu"): number {
   let us = 0;
-  for (const plan of world.started) if (plan.model === model) us += plan.steps[0]!.predictedUs;
+  for (const plan of world.started) if (plan.model === model && plan.lane === lane) us += plan.steps[0]!.predictedUs;
   return us / world.nowUs;
 }
 
@@ -95,4 +96,61 @@ test("a tenant with a promised share is served while another floods the same mod
   const after = run(contended({ tenantMinShares: { small: 0.3 } }), 3_000_000, [flood, small])[1]!;
   assert.ok(onTime(before) < 0.8, `${onTime(before)}`);
   assert.ok(onTime(after) > 0.95, `${onTime(after)}`);
+});
+
+test("a model keeps its promised share when its requests are of many shapes", () => {
+  const world = new World({ checkOrder: false });
+  world.lane("gpu");
+  world.model({ model: "light" }, linear(1000, 2000, 8));
+  world.model({ model: "heavy", minShare: 0.3 }, { "*": linear(1000, 4000, 4)[""]! });
+  const shapes = Array.from({ length: 16 }, (_, i) => {
+    return { model: "heavy", everyUs: 60_000 + 100 * i, inUs: 100_000, shape: `x:${i}` };
+  });
+  run(world, 5_000_000, [LIGHT, ...shapes]);
+  const share = deviceShare(world, "heavy");
+  assert.ok(share > 0.27, `${share}`);
+});
+
+test("what replicas do is not taken off promised shares of the device", () => {
+  const world = contended({ bestEffortShareMin: 0.05, checkOrder: false }, { minShare: 0.3 });
+  world.model({ model: "backlog" }, linear(1000, 4000, 8));
+  world.lane("cpu", "replica");
+  world.load("cpu", "heavy", linear(10_000, 40_000, 4));
+  world.lane("cpu2", "replica");
+  world.model({ model: "elsewhere" }, linear(1000, 20_000, 8), ["cpu2"]);
+  for (let i = 0; i < 2000; i++) {
+    world.arrive("backlog", { inUs: null });
+    world.arrive("elsewhere", { inUs: null });
+  }
+  run(world, 5_000_000, [LIGHT, { ...HEAVY, everyUs: 10_000 }]);
+  const [heavy, backlog] = [deviceShare(world, "heavy"), deviceShare(world, "backlog")];
+  assert.ok(heavy > 0.27, `${heavy}`);
+  assert.ok(backlog > 0.045, `${backlog}`);
+  assert.ok(deviceShare(world, "elsewhere", "cpu2") > 0.9);
+});
+
+test("a tenant's weight draws loss to other tenants' models, as a model's own does", () => {
+  const goldOnTime = (weight: number): number => {
+    const world = new World({ checkOrder: false, tenantWeights: { gold: weight } });
+    world.lane("gpu");
+    world.model({ model: "light" }, linear(1000, 2000, 8));
+    world.model({ model: "heavy" }, linear(3000, 6000, 8));
+    const gold = { model: "heavy", everyUs: 7000, inUs: 40_000, tenant: "gold" };
+    return onTime(run(world, 5_000_000, [LIGHT, gold])[1]!);
+  };
+  assert.ok(goldOnTime(1) < 0.1, `${goldOnTime(1)}`);
+  assert.ok(goldOnTime(10) > 0.9, `${goldOnTime(10)}`);
+});
+
+test("replicas that share a model's load evenly are not taken for overloaded", () => {
+  const world = new World({ checkOrder: false });
+  for (let i = 0; i < 4; i++) world.lane(`cpu${i}`, "replica");
+  world.model({ model: "m" }, linear(10_000, 2000, 8));
+  // More than twice what one of them could do, by deadlines of all sorts.
+  const offers = [28_000, 33_000, 40_000, 47_000, 52_000].map((inUs, i) => {
+    return { model: "m", everyUs: 13_000 + 970 * i, inUs };
+  });
+  const requests = run(world, 20_000_000, offers).flat();
+  const sacrificed = requests.filter(({ cause }) => cause === "sacrificed").length;
+  assert.ok(sacrificed < 0.001 * requests.length, `${sacrificed} of ${requests.length}`);
 });
