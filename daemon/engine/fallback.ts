@@ -121,7 +121,7 @@ const RESERVE_MAX = 0.3;
 const RESERVE_STEP_UP = 0.02;
 const RESERVE_STEP_DOWN = 0.00005;
 /** It halves in this time besides: kept, it may be what lets the model answer nothing by itself any more. */
-const RESERVE_HALF_LIFE_US = 10_000_000;
+const RESERVE_HALF_LIFE_US = 60_000_000;
 
 /**
  * What part of its requests' time a model leaves to its fallback. A model that has too much to do finds that at the last moment: the
