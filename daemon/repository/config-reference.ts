@@ -45,7 +45,11 @@ export const MODEL_CONFIG_REFERENCE: { readonly [K in keyof WrittenModelConfig]-
     byDefault: "the placement's share of the cores",
     what: "threads of each session",
   },
-  queue_items_max: { value: "at least 1", byDefault: "the daemon's", what: "items that may wait" },
+  queue_items_max: {
+    value: "at least 1",
+    byDefault: "the daemon's",
+    what: "items that may wait; best-effort work gives its place in a full queue to work with a deadline, the last to come first",
+  },
   queue_bytes_max: { value: "at least 1", byDefault: "the daemon's", what: "bytes that may wait" },
   weight: { value: "above 0", byDefault: "1", what: "importance where not all deadlines can be met" },
   min_share: { value: "0 to 1", byDefault: "0", what: "share of device time its queued work gets even in overload" },
