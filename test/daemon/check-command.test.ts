@@ -65,6 +65,19 @@ describe("slackline check", () => {
     assert.equal(named.status, 0);
   });
 
+  test("ends with 1 where a model that it is told to load is not there", async () => {
+    writeModelFiles(models, "later", { "1/model.onnx": addOne(4), "config.yaml": "versions: [2]\n" });
+    const { stdout, status } = await check("--model-control", "explicit", "--load-models", "plain,plane,later");
+    rmSync(path.join(models, "later"), { recursive: true });
+    const [first, ...absent] = stdout.trimEnd().split("\n");
+    assert.match(first!, /^plain\/1: ready/);
+    assert.deepEqual(absent, [
+      "plane: can't be served: no such model",
+      "later: can't be served: it has none of the versions that its configuration asks for",
+    ]);
+    assert.equal(status, 1);
+  });
+
   test("says so where no model can be served, where there is none, and where settings are wrong", async () => {
     rmSync(path.join(models, "plain"), { recursive: true });
     const none = await check();
@@ -75,6 +88,9 @@ describe("slackline check", () => {
     const empty = await check();
     assert.deepEqual([empty.stdout, empty.status], ["", 1]);
     assert.match(empty.stderr, /^slackline: no models in /m);
+    const explicit = await check("--model-control", "explicit");
+    assert.deepEqual([explicit.stdout, explicit.status], ["", 1]);
+    assert.match(explicit.stderr, /^slackline: nothing was checked: /m);
     const wrong = await check("--slo-ms-default", "soon");
     assert.deepEqual([wrong.stdout, wrong.status], ["", 2]);
     assert.match(wrong.stderr, /--slo-ms-default/);
