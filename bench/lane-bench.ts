@@ -1,15 +1,11 @@
 /**
  * What a device lane adds to an execution: latency over calling the runtime in the same thread, hand-over, gap between batches,
  * gather throughput, resident memory of its process.
- *
- *     node dist/bench/lane-bench.js [--rounds 5] [--runs 400] [--json FILE]
- *
  * Rounds alternate between the variants, so that a noisy machine is noisy for all. One thread per session.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import type { InferenceSession } from "onnxruntime-node";
 import { Arena, mapRegion } from "../daemon/device/arena.ts";
 import { gatherRows } from "../daemon/device/gather.ts";
@@ -24,17 +20,18 @@ import { PACKAGE_ROOT } from "../daemon/package-root.ts";
 import type { ModelVersion } from "../daemon/repository/model.ts";
 import { readOnnxMetadata, wireShape } from "../daemon/repository/onnx-metadata.ts";
 import { noop } from "../models/onnx/tiny.ts";
+import { exitOnSignals, temporaryFolder } from "../tools/command-line/clean-up.ts";
+import { checkWritable, writeJson } from "../tools/command-line/output-file.ts";
+import { COUNT, numberOf, runTool, ToolError } from "../tools/command-line/run-tool.ts";
 
-const { values: flags } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "5" },
-    runs: { type: "string", default: "400" },
-    json: { type: "string" },
-  },
-});
-const rounds = Number(flags.rounds);
-const runs = Number(flags.runs);
-const folder = mkdtempSync(path.join(tmpdir(), "slackline-lane-bench-"));
+const USAGE = `usage: npm run bench:lane -- [options]
+
+What a device lane adds to an execution, over calling the runtime in the same thread.
+
+  --rounds N   (default 5)
+  --runs N     executions of each variant in a round (default 400)
+  --json FILE  writes the figures as JSON
+`;
 
 const events: LaneEvents = {
   restarted: () => {},
@@ -219,85 +216,104 @@ function gatherGbPerS(): number {
 }
 
 const transports: readonly Transport[] = process.platform === "linux" ? ["memfd", "threads"] : ["threads"];
-const files = {
-  noop: path.join(folder, "noop.onnx"),
-  digits: path.join(PACKAGE_ROOT, "models/repository/digits/1/model.onnx"),
-};
-writeFileSync(files.noop, noop());
-const results: Record<string, number | string> = {
-  node: process.version,
-  cpu: `${cpus()[0]?.model.trim()} × ${cpus().length}`,
-};
+await runTool(
+  {
+    name: "bench:lane",
+    usage: USAGE,
+    options: {
+      rounds: { type: "string", default: "5" },
+      runs: { type: "string", default: "400" },
+      json: { type: "string" },
+    },
+  },
+  async ({ values }) => {
+    const rounds = numberOf("--rounds", values.rounds, COUNT);
+    const runs = numberOf("--runs", values.runs, COUNT);
+    if (values.json !== undefined) checkWritable(values.json);
+    exitOnSignals();
+    const folder = temporaryFolder("lane-bench");
+    const files = {
+      noop: path.join(folder, "noop.onnx"),
+      digits: path.join(PACKAGE_ROOT, "models/repository/digits/1/model.onnx"),
+    };
+    if (!existsSync(files.digits)) throw new ToolError("the sample models are not there: run `npm run models` first");
+    writeFileSync(files.noop, noop());
+    const results: Record<string, number | string> = {
+      node: process.version,
+      cpu: `${cpus()[0]?.model.trim()} × ${cpus().length}`,
+    };
 
-const drivers = new Map<Transport, Driver>();
-for (const transport of transports) {
-  const lane = await LaneProcess.start({
-    lane: "lane0",
-    provider: CPU_PROVIDER,
-    deviceName: "bench",
-    threads: 1,
-    transport,
-    cacheFolder: null,
-    profileBudgetMs: 50,
-    events,
-  });
-  drivers.set(transport, new Driver(lane));
-  if (transport !== "threads") results[`${transport}_lane_rss_idle_mib`] = rssMib(lane.pid!);
-}
-
-for (const [name, file] of Object.entries(files)) {
-  const version = await versionOf(name, file);
-  const session = await loadRuntime().InferenceSession.create(
-    file,
-    sessionOptions({ provider: CPU_PROVIDER, threads: 1 }),
-  );
-  const direct = await directRun(session, version);
-  for (const { lane } of drivers.values()) await lane.load(version);
-  const times = new Map<string, number[]>();
-  const note = (key: string, us: number): void => {
-    const list = times.get(key) ?? [];
-    list.push(us);
-    times.set(key, list);
-  };
-  for (let round = 0; round < rounds; round++) {
-    for (let run = 0; run < runs; run++) {
-      const begun = performance.now();
-      await direct();
-      note("direct", (performance.now() - begun) * 1000);
+    const drivers = new Map<Transport, Driver>();
+    for (const transport of transports) {
+      const lane = await LaneProcess.start({
+        lane: "lane0",
+        provider: CPU_PROVIDER,
+        deviceName: "bench",
+        threads: 1,
+        transport,
+        cacheFolder: null,
+        profileBudgetMs: 50,
+        events,
+      });
+      drivers.set(transport, new Driver(lane));
+      if (transport !== "threads") results[`${transport}_lane_rss_idle_mib`] = rssMib(lane.pid!);
     }
-    for (const [transport, driver] of drivers) {
-      for (let run = 0; run < runs; run++) {
-        const execution = executionOf(version);
-        const begun = performance.now();
-        const result = await driver.run(execution);
-        note(transport, (performance.now() - begun) * 1000);
-        if (!result.ok) throw new Error(result.message);
-        note(`${transport} execute`, result.timings.executeUs);
-        note(`${transport} handover`, result.timings.collectUs);
+
+    for (const [name, file] of Object.entries(files)) {
+      const version = await versionOf(name, file);
+      const session = await loadRuntime().InferenceSession.create(
+        file,
+        sessionOptions({ provider: CPU_PROVIDER, threads: 1 }),
+      );
+      const direct = await directRun(session, version);
+      for (const { lane } of drivers.values()) await lane.load(version);
+      const times = new Map<string, number[]>();
+      const note = (key: string, us: number): void => {
+        const list = times.get(key) ?? [];
+        list.push(us);
+        times.set(key, list);
+      };
+      for (let round = 0; round < rounds; round++) {
+        for (let run = 0; run < runs; run++) {
+          const begun = performance.now();
+          await direct();
+          note("direct", (performance.now() - begun) * 1000);
+        }
+        for (const [transport, driver] of drivers) {
+          for (let run = 0; run < runs; run++) {
+            const execution = executionOf(version);
+            const begun = performance.now();
+            const result = await driver.run(execution);
+            note(transport, (performance.now() - begun) * 1000);
+            if (!result.ok) throw new Error(result.message);
+            note(`${transport} execute`, result.timings.executeUs);
+            note(`${transport} handover`, result.timings.collectUs);
+          }
+          note(`${transport} gap`, await driver.gapUs(version, runs));
+        }
       }
-      note(`${transport} gap`, await driver.gapUs(version, runs));
+      const at = (key: string, q: number = 0.5): number => Math.round(quantile(times.get(key)!, q) * 10) / 10;
+      results[`${name}_direct_us`] = at("direct");
+      for (const transport of transports) {
+        results[`${name}_${transport}_us`] = at(transport);
+        results[`${name}_${transport}_us_p99`] = at(transport, 0.99);
+        results[`${name}_${transport}_added_us`] = Math.round(at(transport) - at("direct"));
+        results[`${name}_${transport}_handover_us`] = at(`${transport} handover`);
+        results[`${name}_${transport}_gap_staged_us`] = at(`${transport} gap`);
+      }
+      await session.release();
     }
-  }
-  const at = (key: string, q: number = 0.5): number => Math.round(quantile(times.get(key)!, q) * 10) / 10;
-  results[`${name}_direct_us`] = at("direct");
-  for (const transport of transports) {
-    results[`${name}_${transport}_us`] = at(transport);
-    results[`${name}_${transport}_us_p99`] = at(transport, 0.99);
-    results[`${name}_${transport}_added_us`] = Math.round(at(transport) - at("direct"));
-    results[`${name}_${transport}_handover_us`] = at(`${transport} handover`);
-    results[`${name}_${transport}_gap_staged_us`] = at(`${transport} gap`);
-  }
-  await session.release();
-}
 
-for (const [transport, { lane }] of drivers) {
-  if (transport !== "threads") results[`${transport}_lane_rss_two_models_mib`] = rssMib(lane.pid!);
-}
-results.gather_gb_per_s = gatherGbPerS();
-for (const { lane } of drivers.values()) await lane.close();
-rmSync(folder, { recursive: true });
+    for (const [transport, { lane }] of drivers) {
+      if (transport !== "threads") results[`${transport}_lane_rss_two_models_mib`] = rssMib(lane.pid!);
+    }
+    results.gather_gb_per_s = gatherGbPerS();
+    for (const { lane } of drivers.values()) await lane.close();
 
-for (const [key, value] of Object.entries(results)) {
-  console.log(key.padEnd(36), typeof value === "number" ? value.toFixed(1).padStart(10) : value);
-}
-if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(results, null, 2)}\n`);
+    for (const [key, value] of Object.entries(results)) {
+      console.log(key.padEnd(36), typeof value === "number" ? value.toFixed(1).padStart(10) : value);
+    }
+    if (values.json !== undefined) writeJson(values.json, results);
+    return 0;
+  },
+);

@@ -1,17 +1,19 @@
-/**
- * What one arrival and one dispatch decision cost the scheduler, with full queues in overload:
- * `node dist/bench/scheduler-bench.js [--json FILE]`.
- */
-import { writeFileSync } from "node:fs";
+/** What one arrival and one dispatch decision cost the scheduler, with full queues in overload. */
 import { cpus } from "node:os";
 import { performance } from "node:perf_hooks";
-import { parseArgs } from "node:util";
 import { createScheduler } from "../daemon/scheduler/index.ts";
 import type { BatchPlan, Scheduler, SchedulerEffect, SchedulerEvent } from "../daemon/scheduler/types.ts";
+import { checkWritable, writeJson } from "../tools/command-line/output-file.ts";
+import { runTool } from "../tools/command-line/run-tool.ts";
 import { quantile } from "./budgets/quantile.ts";
 import { count, figure } from "./report/format.ts";
 import { table } from "./report/table.ts";
 import { Random } from "./scenario/random.ts";
+
+const USAGE = `usage: npm run bench:scheduler -- [--json FILE]
+
+What one arrival and one dispatch decision cost the scheduler. Exit code 1 where a budget is exceeded.
+`;
 
 const ARRIVAL_MEDIAN_US = 10;
 const DISPATCH_MEDIAN_US = 50;
@@ -159,9 +161,8 @@ function isWithin({ arrival_us, dispatch_us }: Measured): boolean {
   );
 }
 
-/** @returns the process's exit code: 1 where a budget is exceeded */
-export function main(args: readonly string[]): number {
-  const { values } = parseArgs({ args: [...args], options: { json: { type: "string" } } });
+await runTool({ name: "bench:scheduler", usage: USAGE, options: { json: { type: "string" } } }, ({ values }) => {
+  if (values.json !== undefined) checkWritable(values.json);
   const results = CASES.map(measure);
   const titles = ["models", "queued", "fill", "arrival", "p99", "dispatch", "p99", "max", "within budget"];
   const rows = results.map((result) => [
@@ -181,9 +182,7 @@ export function main(args: readonly string[]): number {
       dispatch_median: DISPATCH_MEDIAN_US,
       dispatch_p99: DISPATCH_P99_US,
     };
-    writeFileSync(values.json, `${JSON.stringify({ machine, budgets_us, results }, null, 2)}\n`);
+    writeJson(values.json, { machine, budgets_us, results });
   }
   return results.every((result) => !result.budgeted || isWithin(result)) ? 0 : 1;
-}
-
-process.exitCode = main(process.argv.slice(2));
+});

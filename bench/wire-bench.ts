@@ -1,39 +1,40 @@
 /**
  * How many requests a second the wire carries: a bare grpc-js client and server with the same messages, the SDK's unary calls,
  * its streams, and its streams with tensors in shared memory, closed loop, alternating in one run so that a noisy machine is noisy for all.
- *
- *     node dist/bench/wire-bench.js [--target HOST:PORT --model NAME [--input NAME]] [--sizes 64,12288,602112]
- *                                   [--pid PID] [--rounds 5] [--seconds 1.5] [--concurrency 64] [--json FILE]
- *
- * Without a target the SDK talks to the echo server too: that is the SDK's own cost. With one, which should serve a model that does
- * next to nothing, the bare client talks to both; `--pid` is its process, whose CPU time is then told too.
  */
 import { fork } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
-import { type Datatype, SlacklineClient } from "slackline-client";
+import { type Datatype, SlacklineClient, SlacklineError } from "slackline-client";
+import { killOnExit } from "../tools/command-line/clean-up.ts";
+import { checkWritable, writeJson } from "../tools/command-line/output-file.ts";
+import { COUNT, hostPort, numberOf, numbersOf, runTool, SECONDS, ToolError } from "../tools/command-line/run-tool.ts";
 import { processCpuUs } from "./wire/process-cpu.ts";
 import { bareUnary, type Payload, payloadOf, sdk, type Variant } from "./wire/variants.ts";
 
-const { values: flags } = parseArgs({
-  options: {
-    target: { type: "string" },
-    pid: { type: "string" },
-    model: { type: "string", default: "noop" },
-    input: { type: "string" },
-    sizes: { type: "string", default: "64,12288,602112" },
-    rounds: { type: "string", default: "5" },
-    seconds: { type: "string", default: "1.5" },
-    concurrency: { type: "string", default: "64" },
-    json: { type: "string" },
-  },
-});
+const USAGE = `usage: npm run -s bench:wire -- [options]
 
-const rounds = Number(flags.rounds);
-const seconds = Number(flags.seconds);
-const concurrency = Number(flags.concurrency);
+How many requests a second the wire carries: a bare gRPC client, the SDK's unary calls, its streams, and shared memory.
+Without a target the SDK talks to the echo server too: that is the SDK's own cost. With one, which should serve a model
+that does next to nothing, the bare client talks to both.
+
+  --target HOST:PORT  a daemon
+  --model NAME        that it serves (default noop)
+  --input NAME        of the model (default: its first)
+  --pid PID           the daemon's process, whose CPU time is then told too
+  --sizes A,B         bytes of a request's tensor (default 64,12288,602112)
+  --rounds N          (default 5)
+  --seconds S         of each variant in a round (default 1.5)
+  --concurrency N     requests outstanding at once, of large tensors fewer (default 64)
+  --json FILE         writes the result as JSON
+`;
+
+interface Settings {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly concurrency: number;
+}
+
 /** Bytes outstanding at once, so that large messages measure throughput and not queueing. */
 const OUTSTANDING_BYTES_MAX = 8 * 1024 * 1024;
 
@@ -43,14 +44,13 @@ interface InputSpec {
   readonly shape: readonly number[];
 }
 
-async function inputOf(target: string | undefined): Promise<InputSpec> {
-  if (target === undefined) return { name: flags.input ?? "x", datatype: "FP32", shape: [-1, -1] };
+async function inputOf(target: string, model: string, input: string | undefined): Promise<InputSpec> {
   const client = new SlacklineClient({ target });
   try {
-    await client.waitForReady({ models: [flags.model] });
-    const { inputs } = await client.modelMetadata(flags.model);
-    const found = flags.input === undefined ? inputs[0] : inputs.find(({ name }) => name === flags.input);
-    if (found === undefined) throw new Error(`model '${flags.model}' has no input '${flags.input ?? ""}'`);
+    await client.waitForReady({ models: [model] });
+    const { inputs } = await client.modelMetadata(model);
+    const found = input === undefined ? inputs[0] : inputs.find(({ name }) => name === input);
+    if (found === undefined) throw new ToolError(`model '${model}' has no input '${input ?? ""}'`);
     return found;
   } finally {
     client.close();
@@ -121,7 +121,12 @@ interface Server {
   readonly pid: number | undefined;
 }
 
-async function measureSize(payload: Payload, echo: Server, server: Server): Promise<SizeResult> {
+async function measureSize(
+  payload: Payload,
+  echo: Server,
+  server: Server,
+  { rounds, seconds, concurrency }: Settings,
+): Promise<SizeResult> {
   const bytes = payload.tensor.data.byteLength;
   const outstanding = Math.max(4, Math.min(concurrency, Math.floor(OUTSTANDING_BYTES_MAX / bytes)));
   const { target, pid } = server;
@@ -170,9 +175,7 @@ async function measureSize(payload: Payload, echo: Server, server: Server): Prom
       sdk_unary_to_bare_echo: ratio("sdk_unary", "bare_unary_echo"),
       sdk_stream_to_sdk_unary: ratio("sdk_stream", "sdk_unary"),
       sdk_stream_to_bare_echo: ratio("sdk_stream", "bare_unary_echo"),
-      ...(flags.target === undefined
-        ? {}
-        : { sdk_shared_memory_to_sdk_unary: ratio("sdk_shared_memory", "sdk_unary") }),
+      ...(server === echo ? {} : { sdk_shared_memory_to_sdk_unary: ratio("sdk_shared_memory", "sdk_unary") }),
     },
   };
 }
@@ -187,38 +190,62 @@ function print({ bytes, outstanding, requests_per_s, client_cpu_us, server_cpu_u
   for (const [name, value] of Object.entries(ratios)) console.log(`  ${name.padEnd(26)} ${value.toFixed(2)}`);
 }
 
-async function main(): Promise<void> {
-  const echoServer = fork(path.join(import.meta.dirname, "wire", "echo-server.js"));
-  try {
+await runTool(
+  {
+    name: "bench:wire",
+    usage: USAGE,
+    options: {
+      target: { type: "string" },
+      pid: { type: "string" },
+      model: { type: "string", default: "noop" },
+      input: { type: "string" },
+      sizes: { type: "string", default: "64,12288,602112" },
+      rounds: { type: "string", default: "5" },
+      seconds: { type: "string", default: "1.5" },
+      concurrency: { type: "string", default: "64" },
+      json: { type: "string" },
+    },
+    expected: [SlacklineError],
+  },
+  async ({ values: { model, input: asked, json, ...values } }) => {
+    const target = values.target === undefined ? undefined : hostPort("--target", values.target);
+    const pid = numberOf("--pid", values.pid, COUNT);
+    const bytes = numbersOf("--sizes", values.sizes, COUNT);
+    const settings: Settings = {
+      rounds: numberOf("--rounds", values.rounds, COUNT),
+      seconds: numberOf("--seconds", values.seconds, SECONDS),
+      concurrency: numberOf("--concurrency", values.concurrency, COUNT),
+    };
+    if (json !== undefined) checkWritable(json);
+    const echoServer = fork(path.join(import.meta.dirname, "wire", "echo-server.js"));
+    killOnExit(echoServer);
     const port = await new Promise<number>((resolve, reject) => {
       echoServer.once("message", (message) => resolve(message as number));
-      echoServer.once("exit", (code) => reject(new Error(`the echo server ended with ${code}`)));
+      echoServer.once("exit", (code) => reject(new ToolError(`the echo server ended with ${code}`)));
     });
     const echo: Server = { target: `127.0.0.1:${port}`, pid: echoServer.pid };
-    const pid = flags.pid === undefined ? undefined : Number(flags.pid);
-    const server: Server = flags.target === undefined ? echo : { target: flags.target, pid };
-    const input = await inputOf(flags.target);
+    const server: Server = target === undefined ? echo : { target, pid };
+    const input: InputSpec =
+      target === undefined
+        ? { name: asked ?? "x", datatype: "FP32", shape: [-1, -1] }
+        : await inputOf(target, model, asked);
     const sizes: SizeResult[] = [];
-    for (const size of flags.sizes.split(",").map(Number)) {
-      const payload = payloadOf(flags.model, input.name, input.datatype, input.shape, size);
+    for (const size of bytes) {
+      const payload = payloadOf(model, input.name, input.datatype, input.shape, size);
       if (payload === null) {
-        console.log(`${size} B: skipped, input '${input.name}' of model '${flags.model}' has one size only`);
+        console.log(`${size} B: skipped, input '${input.name}' of model '${model}' has one size only`);
         continue;
       }
-      const result = await measureSize(payload, echo, server);
+      const result = await measureSize(payload, echo, server, settings);
       print(result);
       sizes.push(result);
     }
-    if (flags.json === undefined) return;
-    const machine = { cpu: cpus()[0]?.model ?? "", cores: availableParallelism(), node: process.version };
-    const setting = { target: flags.target === undefined ? "echo" : "daemon", model: flags.model, rounds, seconds };
-    writeFileSync(
-      flags.json,
-      `${JSON.stringify({ at: new Date().toISOString(), machine, ...setting, sizes }, null, 2)}\n`,
-    );
-  } finally {
     echoServer.disconnect();
-  }
-}
-
-await main();
+    if (json === undefined) return 0;
+    const machine = { cpu: cpus()[0]?.model ?? "", cores: availableParallelism(), node: process.version };
+    const { rounds, seconds } = settings;
+    const setting = { target: target === undefined ? "echo" : "daemon", model, rounds, seconds };
+    writeJson(json, { at: new Date().toISOString(), machine, ...setting, sizes });
+    return 0;
+  },
+);

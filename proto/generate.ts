@@ -1,15 +1,16 @@
-/**
- * Writes the TypeScript types of the protocol, and the client package's own copy of types and definitions.
- *
- *     node dist/proto/generate.js            write them
- *     node dist/proto/generate.js --check    exit with 1 and a list of the files that are stale
- */
+/** Writes the TypeScript types of the protocol, and the client package's own copy of types and definitions. */
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../daemon/package-root.ts";
+import { runTool } from "../tools/command-line/run-tool.ts";
+
+const USAGE = `usage: npm run proto -- [--check]
+
+Writes the TypeScript types of the protocol; with --check nothing: exit code 1 and a list of the files that are stale.
+`;
 
 /** The same choices as `LOADER_OPTIONS` in load.ts. Relative imports carry `.ts`, as all imports here do. */
 const GENERATOR_FLAGS = [
@@ -54,7 +55,7 @@ function differences(want: string, have: string): string[] {
   return [...stale, ...superfluous].map((file) => path.relative(PACKAGE_ROOT, path.join(have, file)));
 }
 
-function main(check: boolean): number {
+function generate(check: boolean): number {
   const scratch = mkdtempSync(path.join(tmpdir(), "slackline-proto-"));
   try {
     const types = path.join(scratch, "types");
@@ -90,4 +91,6 @@ function main(check: boolean): number {
   }
 }
 
-process.exitCode = main(process.argv.includes("--check"));
+await runTool({ name: "proto", usage: USAGE, options: { check: { type: "boolean", default: false } } }, ({ values }) =>
+  generate(values.check),
+);

@@ -1,5 +1,6 @@
 /** The device and the event loop under as much load as they take. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { ToolError } from "../../tools/command-line/run-tool.ts";
 import type { DaemonProcess } from "../live/daemon-process.ts";
 import { type LoadTest, loadTest } from "../load/load-test.ts";
 import type { ReplyTimings } from "../load/target.ts";
@@ -54,7 +55,7 @@ async function load(daemon: DaemonProcess, scenario: Scenario, scale: number): P
 /** Event-loop delay and prediction error while all models together ask for more than the device can do. */
 export async function underFullLoad(daemon: DaemonProcess): Promise<BudgetLine[]> {
   const scenario = mixedLoad(await daemon.status(), { warmupS: WARMUP_S, measureS: MEASURE_S, seed: 1 });
-  if (scenario === null) throw new Error("no model is ready");
+  if (scenario === null) throw new ToolError("no model is ready");
   const { test, ratios } = await load(daemon, scenario, FULL_SCALE);
   const { total, devices } = test.result;
   const busy = Object.values(devices)[0]?.busy_share ?? 0;

@@ -1,17 +1,13 @@
-/**
- * Measures a live daemon against the project's budgets.
- *
- *     node dist/bench/budgets/main.js [--save] [--only latency,load,gaps,memory,wire]
- *
- * Exit code 0 where everything could be measured, whether the budgets hold or not: on a shared machine they may not.
- */
+/** Measures a live daemon against the project's budgets. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
+import { exitOnSignals, temporaryFolder } from "../../tools/command-line/clean-up.ts";
+import { writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import { runTool, someOf } from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 import { addedLatency } from "./added-latency.ts";
@@ -23,16 +19,18 @@ import { wireBudgets } from "./wire.ts";
 const SECTIONS = ["latency", "load", "gaps", "memory", "wire"] as const;
 type Section = (typeof SECTIONS)[number];
 
+const USAGE = `usage: npm run bench:budgets -- [options]
+
+Measures a live daemon on the sample models against the project's budgets.
+
+  --only A,B   some of ${SECTIONS.join(", ")} (default: all)
+  --save       writes bench/results/DATE-budgets.json and .md
+
+Exit code 0 where everything could be measured, whether the budgets hold or not: on a shared machine they may not.
+`;
+
 const READY_MS = 180_000;
 const RESULTS: string = path.join(PACKAGE_ROOT, "bench", "results");
-
-function sections(only: string | undefined): ReadonlySet<Section> {
-  if (only === undefined) return new Set(SECTIONS);
-  const asked = only.split(",");
-  const unknown = asked.filter((name) => !SECTIONS.some((section) => section === name));
-  if (unknown.length > 0) throw new Error(`--only takes some of ${SECTIONS.join(", ")}; not '${unknown.join("', '")}'`);
-  return new Set(asked as Section[]);
-}
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
@@ -44,7 +42,7 @@ interface Measured {
 }
 
 async function measure(wanted: ReadonlySet<Section>): Promise<Measured> {
-  const folder = mkdtempSync(path.join(tmpdir(), "slackline-budgets-"));
+  const folder = temporaryFolder("budgets");
   await makeSampleModels(say);
   const lines: BudgetLine[] = [];
   let status: DaemonStatus | null = null;
@@ -99,14 +97,10 @@ function save({ lines, status }: Measured): string {
     device: status?.device ?? null,
     commit: commit(),
   };
-  mkdirSync(RESULTS, { recursive: true });
   const base = path.join(RESULTS, `${date}-budgets`);
-  writeFileSync(
-    `${base}.json`,
-    `${JSON.stringify({ date, command: "npm run bench:budgets -- --save", machine, lines }, null, 2)}\n`,
-  );
+  writeJson(`${base}.json`, { date, command: "npm run bench:budgets -- --save", machine, lines });
   const about = `Measured on ${date} by \`npm run bench:budgets -- --save\` at ${machine.commit}: ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${status?.device.provider ?? "none"}.`;
-  writeFileSync(`${base}.md`, `# Budgets, live\n\n${about}\n\n${budgetMarkdown(lines)}\n`);
+  writeText(`${base}.md`, `# Budgets, live\n\n${about}\n\n${budgetMarkdown(lines)}\n`);
   return `${base}.md`;
 }
 
@@ -116,10 +110,18 @@ function commit(): string {
   return execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim();
 }
 
-// Leaving by `exit` takes the daemon along.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
-
-const { values } = parseArgs({ options: { save: { type: "boolean", default: false }, only: { type: "string" } } });
-const measured = await measure(sections(values.only));
-process.stdout.write(`${budgetText(measured.lines)}\n`);
-if (values.save) process.stdout.write(`written: ${path.relative(process.cwd(), save(measured))}\n`);
+await runTool(
+  {
+    name: "bench:budgets",
+    usage: USAGE,
+    options: { save: { type: "boolean", default: false }, only: { type: "string" } },
+  },
+  async ({ values }) => {
+    const wanted = someOf("--only", values.only, SECTIONS);
+    exitOnSignals();
+    const measured = await measure(new Set(wanted));
+    process.stdout.write(`${budgetText(measured.lines)}\n`);
+    if (values.save) process.stdout.write(`written: ${path.relative(process.cwd(), save(measured))}\n`);
+    return 0;
+  },
+);

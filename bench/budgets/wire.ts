@@ -4,6 +4,8 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { noop } from "../../models/onnx/tiny.ts";
+import { killOnExit } from "../../tools/command-line/clean-up.ts";
+import { ToolError } from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { figure } from "../report/format.ts";
 import { atLeast, type BudgetLine } from "./budget.ts";
@@ -49,13 +51,14 @@ async function measure({ grpcAddress, pid }: DaemonProcess, bytes: number, folde
   const target = ["--target", grpcAddress, "--pid", String(pid), "--model", modelOf(bytes)];
   const args = [...target, "--sizes", String(bytes), "--json", json];
   const child = spawn(process.execPath, [BENCH, ...args], { stdio: ["ignore", "ignore", "inherit"] });
+  killOnExit(child);
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);
   });
-  if (code !== 0) throw new Error(`the wire benchmark ended with ${code}`);
+  if (code !== 0) throw new ToolError(`the wire benchmark ended with ${code}`);
   const [size] = (JSON.parse(readFileSync(json, "utf8")) as WireResult).sizes;
-  if (size === undefined) throw new Error(`the wire benchmark measured nothing at ${bytes} B`);
+  if (size === undefined) throw new ToolError(`the wire benchmark measured nothing at ${bytes} B`);
   const { ratios, requests_per_s, client_cpu_us, server_cpu_us } = size;
   const rates = Object.entries(requests_per_s).map(([name, { median }]) => `${name} ${figure(median)}/s`);
   const cpu = (name: string): string =>

@@ -1,11 +1,10 @@
 /** The benchmark's parts, one after the other on one device. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { chooseDevice } from "../../daemon/device/choose-device.ts";
 import { providerText } from "../../daemon/device/provider.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
+import { temporaryFolder } from "../../tools/command-line/clean-up.ts";
 import { addedLatency } from "../budgets/added-latency.ts";
 import type { BudgetLine } from "../budgets/budget.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
@@ -65,17 +64,9 @@ export async function runGpuBench(options: BenchOptions): Promise<void> {
   // A software adapter is a CPU.
   const onGpu = provider.name !== "cpu" && !options.allowSoftwareGpu;
   const models = benchModels(onGpu);
-  const folder = mkdtempSync(path.join(tmpdir(), "slackline-gpu-"));
-  const remove = (): void => rmSync(folder, { recursive: true, force: true });
-  // An interrupted run ends by `exit`, and the models are large.
-  process.once("exit", remove);
-  try {
-    await writeBenchRepository(repositoryIn(folder), models, onGpu);
-    await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
-  } finally {
-    process.removeListener("exit", remove);
-    remove();
-  }
+  const folder = temporaryFolder("gpu");
+  await writeBenchRepository(repositoryIn(folder), models, onGpu);
+  await new GpuBench({ ...options, device: providerText(provider) }, models, folder).run();
 }
 
 function repositoryIn(folder: string): string {

@@ -6,6 +6,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
+import { killOnExit } from "../../tools/command-line/clean-up.ts";
+import { ToolError } from "../../tools/command-line/run-tool.ts";
 import { fetchStatus } from "../load/daemon-status.ts";
 import { freePort, LOOPBACK } from "./free-port.ts";
 
@@ -24,7 +26,7 @@ export interface DaemonOptions {
 }
 
 /** The daemon did not start, or is gone; the message holds the end of what it said. */
-export class DaemonError extends Error {}
+export class DaemonError extends ToolError {}
 
 /** The daemon of the same build as this. */
 const MAIN = fileURLToPath(new URL("../../daemon/main.js", import.meta.url));
@@ -66,15 +68,12 @@ export class DaemonProcess {
     const ports = ["--host", LOOPBACK, "--grpc-port", "0", "--http-port", String(httpPort)];
     const args = [entry, "--models", models, ...ports, ...flags];
     const child = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ["ignore", "pipe", "pipe"] });
-    // A daemon must not outlive whoever started it here.
-    const killChild = (): void => void child.kill("SIGKILL");
-    process.once("exit", killChild);
+    killOnExit(child);
     const output = new Output(child, logFile);
     const exited = new Promise<string>((resolve) => {
       child.once("error", (error) => resolve(error.message));
       child.once("close", (code, signal) => resolve(signal === null ? `exit code ${code}` : `signal ${signal}`));
     });
-    void exited.then(() => process.removeListener("exit", killChild));
     const watch = onActivity === undefined ? null : new ActivityWatch(`${LOOPBACK}:${httpPort}`, onActivity);
     const timeout = new Promise<null>((resolve) => setTimeout(resolve, readyMs, null).unref());
     const ended = exited.then((how) => ({ how }));

@@ -1,5 +1,6 @@
 /** Makes a server ready for a load: what it serves, and inputs for it. */
 import { type ModelMetadata, SlacklineClient, SlacklineError, type Transport } from "slackline-client";
+import { ToolError } from "../../tools/command-line/run-tool.ts";
 import type { Scenario } from "../scenario/schema.ts";
 import { type Inputs, type ItemShapes, makeInputs, type PreparedModel } from "./payloads.ts";
 import { PlainTarget } from "./plain-target.ts";
@@ -11,7 +12,7 @@ import type { Target } from "./target.ts";
 export type LoadTransport = Transport | "plain";
 
 /** The target can't be loaded as the scenario asks; the message says what to do. */
-export class TargetError extends Error {}
+export class TargetError extends ToolError {}
 
 export interface TargetOptions {
   /** HOST:PORT */

@@ -1,16 +1,26 @@
 /** The load test's command line. */
-import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import type { Histogram } from "hdr-histogram-js";
+import { checkWritable, writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import {
+  EXIT_INTERRUPTED,
+  hostPort,
+  type NumberKind,
+  numberOf,
+  POSITIVE,
+  runTool,
+  SECONDS,
+  UsageError,
+} from "../../tools/command-line/run-tool.ts";
 import { count } from "../report/format.ts";
 import { progressOn } from "../report/progress.ts";
 import { readScenario } from "../scenario/read.ts";
 import { ScenarioError } from "../scenario/schema.ts";
-import { type LoadTransport, TargetError } from "./connect.ts";
+import type { LoadTransport } from "./connect.ts";
 import { findStatusAddress } from "./daemon-status.ts";
 import type { LoadProgress } from "./load-run.ts";
 import { type LoadTest, loadTest } from "./load-test.ts";
+import type { PlanOptions } from "./plan.ts";
 import { reportText } from "./report.ts";
 
 const USAGE = `usage: slackline bench SCENARIO --target HOST:PORT [options]
@@ -32,95 +42,11 @@ Sends a scenario's requests to a running daemon at their scheduled times and rep
 Exit code: 0, 1 where the run could not be made, 2 for a wrong command line, 3 where the run is invalid, 130 after Ctrl-C.
 `;
 
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
 const EXIT_INVALID = 3;
-const EXIT_INTERRUPTED = 130;
-
-interface Arguments {
-  readonly scenario: string;
-  readonly target: string;
-  readonly seed?: number;
-  readonly scale?: number;
-  readonly measureS?: number;
-  readonly warmupS?: number;
-  readonly transport: LoadTransport;
-  readonly json?: string;
-  readonly hdr?: string;
-  readonly http?: string;
-  readonly lagMsMax: number;
-}
-
-class UsageError extends Error {}
-
-function parseArguments(args: readonly string[]): Arguments | "help" {
-  const { values, positionals } = parse(args);
-  if (values.help) return "help";
-  const [scenario, ...more] = positionals;
-  if (scenario === undefined) throw new UsageError("which scenario? Give the path of a scenario file");
-  if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
-  if (values.target === undefined) throw new UsageError("where is the daemon? Give --target HOST:PORT");
-  const transport = values.transport;
-  if (transport !== "stream" && transport !== "unary" && transport !== "plain") {
-    throw new UsageError(`--transport is 'stream', 'unary' or 'plain', not '${transport}'`);
-  }
-  const seed = number("--seed", values.seed, (n) => Number.isSafeInteger(n) && n >= 0, "a whole number of at least 0");
-  const scale = number("--scale", values.scale, (n) => n > 0, "a number above 0");
-  const measureS = number("--duration", values.duration, (n) => n > 0, "a number of seconds above 0");
-  const warmupS = number("--warmup", values.warmup, (n) => n >= 0, "a number of seconds");
-  const lagMsMax = number("--lag-max", values["lag-max"], (n) => n > 0, "a number of milliseconds above 0");
-  return {
-    scenario,
-    target: hostPort("--target", values.target),
-    transport,
-    lagMsMax: lagMsMax ?? 5,
-    ...(seed === undefined ? {} : { seed }),
-    ...(scale === undefined ? {} : { scale }),
-    ...(measureS === undefined ? {} : { measureS }),
-    ...(warmupS === undefined ? {} : { warmupS }),
-    ...(values.json === undefined ? {} : { json: values.json }),
-    ...(values.hdr === undefined ? {} : { hdr: values.hdr }),
-    ...(values.http === undefined ? {} : { http: hostPort("--http", values.http) }),
-  };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        target: { type: "string" },
-        seed: { type: "string" },
-        scale: { type: "string" },
-        duration: { type: "string" },
-        warmup: { type: "string" },
-        transport: { type: "string", default: "stream" },
-        json: { type: "string" },
-        hdr: { type: "string" },
-        http: { type: "string" },
-        "lag-max": { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-function number(name: string, text: string | undefined, ok: (n: number) => boolean, expected: string) {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || !ok(value)) {
-    throw new UsageError(`${name} takes ${expected}, not '${text}'`);
-  }
-  return value;
-}
-
-function hostPort(name: string, text: string): string {
-  if (!/^(\[[^\]]+\]|[^\s:]+):\d{1,5}$/.test(text)) throw new UsageError(`${name} takes HOST:PORT, not '${text}'`);
-  return text;
-}
+const SEED: NumberKind = {
+  ok: (value) => Number.isSafeInteger(value) && value >= 0,
+  expected: "a whole number of at least 0",
+};
 
 function progressNote({ phase, sent, outstanding, total }: LoadProgress): string {
   const { offered, on_time, late, shed, errors } = total.figures(1);
@@ -128,13 +54,13 @@ function progressNote({ phase, sent, outstanding, total }: LoadProgress): string
   return `${count(offered)} answered: ${count(on_time)} on time, ${count(late)} late, ${count(shed)} shed, ${count(errors)} errors`;
 }
 
-function writeFiles({ result, latencies }: LoadTest, { json, hdr }: Arguments): void {
-  if (json !== undefined) write(json, `${JSON.stringify(result, null, 2)}\n`);
+function writeFiles({ result, latencies }: LoadTest, json: string | undefined, hdr: string | undefined): void {
+  if (json !== undefined) writeJson(json, result);
   if (hdr === undefined) return;
-  write(hdr, percentileFile(latencies.total));
+  writeText(hdr, percentileFile(latencies.total));
   const { dir, name, ext } = path.parse(hdr);
   for (const [model, histogram] of latencies.models) {
-    write(path.join(dir, `${name}.${model.replaceAll(/[^\w.-]/g, "_")}${ext}`), percentileFile(histogram));
+    writeText(path.join(dir, `${name}.${model.replaceAll(/[^\w.-]/g, "_")}${ext}`), percentileFile(histogram));
   }
 }
 
@@ -143,57 +69,70 @@ function percentileFile(histogram: Histogram): string {
   return histogram.outputPercentileDistribution(5, 1000);
 }
 
-function write(file: string, text: string): void {
-  mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
-  writeFileSync(file, text);
+function transportOf(text: string): LoadTransport {
+  if (text === "stream" || text === "unary" || text === "plain") return text;
+  throw new UsageError(`--transport is 'stream', 'unary' or 'plain', not '${text}'`);
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const parsed = parseArguments(args);
-  if (parsed === "help") {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  const scenario = readScenario(parsed.scenario);
-  const { seed, scale, measureS, warmupS } = parsed;
-  const interruption = new AbortController();
-  // The second Ctrl-C ends the process as it would have without a handler.
-  process.once("SIGINT", () => interruption.abort());
-  const progress = progressOn(process.stderr, scenario.name);
-  const test = await loadTest({
-    scenario,
-    plan: {
-      ...(seed === undefined ? {} : { seed }),
-      ...(scale === undefined ? {} : { scale }),
-      ...(measureS === undefined ? {} : { measureS }),
-      ...(warmupS === undefined ? {} : { warmupS }),
+await runTool(
+  {
+    name: "slackline bench",
+    usage: USAGE,
+    allowPositionals: true,
+    options: {
+      target: { type: "string" },
+      seed: { type: "string" },
+      scale: { type: "string" },
+      duration: { type: "string" },
+      warmup: { type: "string" },
+      transport: { type: "string", default: "stream" },
+      json: { type: "string" },
+      hdr: { type: "string" },
+      http: { type: "string" },
+      "lag-max": { type: "string", default: "5" },
     },
-    address: parsed.target,
-    statusAddress: await findStatusAddress(parsed.target, parsed.http),
-    transport: parsed.transport,
-    lagMsMax: parsed.lagMsMax,
-    signal: interruption.signal,
-    onProgress: (state) => progress.update(state.elapsedUs / 1e6, state.durationUs / 1e6, progressNote(state)),
-  }).finally(() => progress.stop());
-  process.stdout.write(`${reportText(test.result)}\n`);
-  if (parsed.http !== undefined && test.status === null) {
-    process.stderr.write(
-      `no status was to be had at http://${parsed.http}/status: the device's figures are left out\n`,
-    );
-  }
-  writeFiles(test, parsed);
-  if (test.result.interrupted) return EXIT_INTERRUPTED;
-  return test.result.valid ? 0 : EXIT_INVALID;
-}
-
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (error instanceof UsageError) {
-    process.stderr.write(`slackline bench: ${error.message}\n\n${USAGE}`);
-    process.exitCode = EXIT_USAGE;
-  } else if (error instanceof ScenarioError || error instanceof TargetError) {
-    process.stderr.write(`slackline bench: ${error.message}\n`);
-    process.exitCode = EXIT_FAILED;
-  } else throw error;
-}
+    expected: [ScenarioError],
+  },
+  async ({ values, positionals }) => {
+    const [file, ...more] = positionals;
+    if (file === undefined) throw new UsageError("which scenario? Give the path of a scenario file");
+    if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
+    if (values.target === undefined) throw new UsageError("where is the daemon? Give --target HOST:PORT");
+    const address = hostPort("--target", values.target);
+    const http = values.http === undefined ? undefined : hostPort("--http", values.http);
+    const transport = transportOf(values.transport);
+    const plan: PlanOptions = {
+      seed: numberOf("--seed", values.seed, SEED),
+      scale: numberOf("--scale", values.scale, POSITIVE),
+      measureS: numberOf("--duration", values.duration, SECONDS),
+      warmupS: numberOf("--warmup", values.warmup, { ok: (s) => s >= 0, expected: "a number of seconds" }),
+    };
+    const lagMsMax = numberOf("--lag-max", values["lag-max"], {
+      ok: (ms) => ms > 0,
+      expected: "a number of milliseconds above 0",
+    });
+    const scenario = readScenario(file);
+    for (const output of [values.json, values.hdr]) if (output !== undefined) checkWritable(output);
+    const interruption = new AbortController();
+    // The second Ctrl-C ends the process as it would have without a handler.
+    process.once("SIGINT", () => interruption.abort());
+    const progress = progressOn(process.stderr, scenario.name);
+    const test = await loadTest({
+      scenario,
+      plan,
+      address,
+      statusAddress: await findStatusAddress(address, http),
+      transport,
+      lagMsMax,
+      signal: interruption.signal,
+      onProgress: (state) => progress.update(state.elapsedUs / 1e6, state.durationUs / 1e6, progressNote(state)),
+    }).finally(() => progress.stop());
+    process.stdout.write(`${reportText(test.result)}\n`);
+    if (http !== undefined && test.status === null) {
+      process.stderr.write(`no status was to be had at http://${http}/status: the device's figures are left out\n`);
+    }
+    writeFiles(test, values.json, values.hdr);
+    if (test.result.interrupted) return EXIT_INTERRUPTED;
+    return test.result.valid ? 0 : EXIT_INVALID;
+  },
+);

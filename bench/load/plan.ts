@@ -38,11 +38,11 @@ export interface LoadPlan {
 
 /** What may stand in place of a scenario's own values. */
 export interface PlanOptions {
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Multiplies all rates; 1 by default. */
-  readonly scale?: number;
-  readonly warmupS?: number;
-  readonly measureS?: number;
+  readonly scale?: number | undefined;
+  readonly warmupS?: number | undefined;
+  readonly measureS?: number | undefined;
 }
 
 /** Batches of a model that an infinite backlog keeps with the daemon. */

@@ -1,17 +1,14 @@
 /**
  * Parity of simulator and daemon: starts a daemon on the sample models, loads it, and simulates the very same arrivals
  * with the profiles that the run showed. The simulator is right where it foretells the share on time and the latencies.
- *
- *     node dist/bench/parity/main.js [--loads 0.5,0.9] [--measure-s 20] [--json FILE] [--markdown FILE]
- *
- * Exit code 0 where it could be measured, whether within the tolerances or not: on a shared machine it may not be.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, tmpdir } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import { createScheduler } from "../../daemon/scheduler/index.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
+import { exitOnSignals, temporaryFolder } from "../../tools/command-line/clean-up.ts";
+import { checkWritable, writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import { numberOf, numbersOf, runTool, ToolError } from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 import { loadTest } from "../load/load-test.ts";
@@ -28,6 +25,17 @@ import { ATTAINMENT_TOLERANCE, P99_TOLERANCE, type Parity, parityOf, type Served
 const READY_MS = 180_000;
 const WARMUP_S = 3;
 const COMMAND = "node dist/bench/parity/main.js";
+const USAGE = `usage: npm run bench:parity -- [options]
+
+Compares what a daemon makes of a load with what the simulator says of the same arrivals.
+
+  --loads A,B      shares of what the simulator says the models can carry (default 0.5,0.9)
+  --measure-s S    seconds measured of each load (default 20)
+  --json FILE      writes the result as JSON
+  --markdown FILE  writes it as Markdown
+
+Exit code 0 where it could be measured, whether within the tolerances or not: on a shared machine it may not be.
+`;
 
 interface ParityRun {
   readonly load: number;
@@ -45,7 +53,7 @@ function carriedScale(scenario: Scenario): number {
   const { capacity_scale } = searchCapacity((scale) =>
     simulate(scenario, { policy: OWN_POLICY, scale, scheduler: (options) => createScheduler(options) }),
   );
-  if (capacity_scale === 0) throw new Error("the sample models can't be served on time here at any rate");
+  if (capacity_scale === 0) throw new ToolError("the sample models can't be served on time here at any rate");
   return capacity_scale;
 }
 
@@ -65,7 +73,7 @@ async function runAt(load: number, measureS: number, folder: string): Promise<Pa
   try {
     before = await daemon.status();
     const mixed = mixedLoad(before, { warmupS: WARMUP_S, measureS, seed: 1 });
-    if (mixed === null) throw new Error("no model is ready");
+    if (mixed === null) throw new ToolError("no model is ready");
     const scenario = { ...mixed, best_effort: [] };
     const scale = load * carriedScale(scenario);
     say(`load ${percent(load)}: rates × ${scale.toFixed(2)} for ${WARMUP_S + measureS} s`);
@@ -122,37 +130,33 @@ function signed(value: number): string {
   return `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`;
 }
 
-function write(file: string | undefined, text: string): void {
-  if (file === undefined) return;
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, text);
-}
-
-const args = process.argv.slice(2);
-const { values } = parseArgs({
-  args,
-  options: {
-    loads: { type: "string", default: "0.5,0.9" },
-    "measure-s": { type: "string", default: "20" },
-    json: { type: "string" },
-    markdown: { type: "string" },
+await runTool(
+  {
+    name: "bench:parity",
+    usage: USAGE,
+    options: {
+      loads: { type: "string", default: "0.5,0.9" },
+      "measure-s": { type: "string", default: "20" },
+      json: { type: "string" },
+      markdown: { type: "string" },
+    },
   },
-});
-const loads = values.loads.split(",").map(Number);
-const measureS = Number(values["measure-s"]);
-if (loads.some((load) => !(load > 0 && load <= 2)) || !(measureS >= 1)) {
-  say("parity: --loads takes shares above 0 and up to 2, separated by commas; --measure-s at least 1 second");
-  process.exit(2);
-}
-const folder = mkdtempSync(path.join(tmpdir(), "slackline-parity-"));
-try {
-  await makeSampleModels(say);
-  const runs: ParityRun[] = [];
-  for (const load of loads) runs.push(await runAt(load, measureS, folder));
-  const text = markdown(runs, args);
-  process.stdout.write(text);
-  write(values.json, `${JSON.stringify({ command: [COMMAND, ...args].join(" "), runs }, null, 2)}\n`);
-  write(values.markdown, text);
-} finally {
-  rmSync(folder, { recursive: true, force: true });
-}
+  async ({ values, args }) => {
+    const { json, markdown: page } = values;
+    const share = { ok: (load: number) => load > 0 && load <= 2, expected: "shares above 0 and up to 2" };
+    const loads = numbersOf("--loads", values.loads, share);
+    const second = { ok: (s: number) => s >= 1, expected: "at least 1 second" };
+    const measureS = numberOf("--measure-s", values["measure-s"], second);
+    for (const output of [json, page]) if (output !== undefined) checkWritable(output);
+    exitOnSignals();
+    const folder = temporaryFolder("parity");
+    await makeSampleModels(say);
+    const runs: ParityRun[] = [];
+    for (const load of loads) runs.push(await runAt(load, measureS, folder));
+    const text = markdown(runs, args);
+    process.stdout.write(text);
+    if (json !== undefined) writeJson(json, { command: [COMMAND, ...args].join(" "), runs });
+    if (page !== undefined) writeText(page, text);
+    return 0;
+  },
+);

@@ -1,9 +1,9 @@
 /** The comparison's command line: every policy on every scenario, in parallel, written as Markdown, JSON and a page. */
-import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, setPriority } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { checkWritable, writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import { COUNT, numberOf, runTool, someOf, UsageError } from "../../tools/command-line/run-tool.ts";
 import { progressOn } from "../report/progress.ts";
 import { ScenarioError } from "../scenario/schema.ts";
 import { page } from "./compare/chart.ts";
@@ -33,73 +33,6 @@ const QUICK_MEASURE_S = 8;
 /** Leaves the machine usable while all cores are busy for minutes. */
 const NICE = 10;
 
-async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      quick: { type: "boolean", default: false },
-      scenarios: { type: "string" },
-      policies: { type: "string" },
-      seeds: { type: "string" },
-      "measure-s": { type: "string" },
-      workers: { type: "string" },
-      data: { type: "string" },
-      out: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  const { quick } = values;
-  const policies = values.policies?.split(",") ?? POLICIES;
-  const unknown = policies.filter((policy) => !POLICIES.includes(policy));
-  if (unknown.length > 0) throw new UsageError(`there is no policy '${unknown[0]}'; there are ${POLICIES.join(", ")}`);
-  const count = whole("--seeds", values.seeds) ?? (quick ? 1 : 4);
-  const measureS = whole("--measure-s", values["measure-s"]) ?? (quick ? QUICK_MEASURE_S : MEASURE_S);
-  const workers = whole("--workers", values.workers) ?? availableParallelism();
-  const only = values.scenarios?.split(",") ?? null;
-  const { scenarios, skipped } = studyOf({ quick, only, data: values.data });
-  const missing = only?.filter((name) => !scenarios.some(({ scenario }) => scenario.name === name)) ?? [];
-  if (missing.length > 0)
-    throw new UsageError(`there is no scenario '${missing[0]}'${skipped === null ? "" : `; ${skipped}`}`);
-  if (skipped !== null) process.stderr.write(`${skipped}\n`);
-
-  const seeds = Array.from({ length: count }, (_, i) => FIRST_SEED + i);
-  const study = scenarios.map((one) => shortened(one, measureS));
-  const jobs = jobsOf(study, policies, seeds);
-  setPriority(NICE);
-  const progress = progressOn(process.stderr, "comparing", "runs");
-  const outcomes = await runJobs(jobs, workers, (job, done) =>
-    progress.update(done, jobs.length, `${job.scenario.name} ${job.type === "policy" ? job.policy : "bound"}`),
-  );
-  progress.stop();
-
-  const command = ["npm run bench:policies", ...(args.length === 0 ? [] : ["--", ...args])].join(" ");
-  const comparison: Comparison = { command, seeds, skipped, scenarios: resultsOf(study, jobs, outcomes) };
-  const out = values.out ?? path.join(PACKAGE_ROOT, "bench", "results", "policies");
-  mkdirSync(out, { recursive: true });
-  writeFileSync(path.join(out, "comparison.json"), `${JSON.stringify(comparison, null, 2)}\n`);
-  writeFileSync(path.join(out, "comparison.html"), page(comparison));
-  const text = markdown(comparison);
-  writeFileSync(path.join(out, "comparison.md"), text);
-  process.stdout.write(text);
-  process.stderr.write(`\nwritten to ${out}\n`);
-  return 0;
-}
-
-class UsageError extends Error {}
-
-function whole(name: string, text: string | undefined): number | null {
-  if (text === undefined) return null;
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw new UsageError(`${name} takes a whole number of at least 1, not '${text}'`);
-  }
-  return value;
-}
-
 function shortened(one: StudyScenario, measureS: number): StudyScenario {
   // What changes over a run has to be seen to its end.
   if (one.scenario.models.some(({ arrivals }) => arrivals?.curve !== undefined)) return one;
@@ -120,12 +53,55 @@ function jobsOf(study: readonly StudyScenario[], policies: readonly string[], se
   return jobs;
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  const usage = error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS") === true;
-  const expected = usage || error instanceof ScenarioError;
-  process.stderr.write(`bench:policies: ${expected ? (error as Error).message : (error as Error).stack}\n`);
-  if (usage) process.stderr.write(`\n${USAGE}`);
-  process.exitCode = usage ? 2 : 1;
-}
+await runTool(
+  {
+    name: "bench:policies",
+    usage: USAGE,
+    options: {
+      quick: { type: "boolean", default: false },
+      scenarios: { type: "string" },
+      policies: { type: "string" },
+      seeds: { type: "string" },
+      "measure-s": { type: "string" },
+      workers: { type: "string" },
+      data: { type: "string" },
+      out: { type: "string", default: path.join(PACKAGE_ROOT, "bench", "results", "policies") },
+    },
+    expected: [ScenarioError],
+  },
+  async ({ values, args }) => {
+    const { quick, out } = values;
+    const policies = someOf("--policies", values.policies, POLICIES);
+    const count = numberOf("--seeds", values.seeds, COUNT) ?? (quick ? 1 : 4);
+    const measureS = numberOf("--measure-s", values["measure-s"], COUNT) ?? (quick ? QUICK_MEASURE_S : MEASURE_S);
+    const workers = numberOf("--workers", values.workers, COUNT) ?? availableParallelism();
+    const only = values.scenarios?.split(",") ?? null;
+    const { scenarios, skipped } = studyOf({ quick, only, data: values.data });
+    const missing = only?.filter((name) => !scenarios.some(({ scenario }) => scenario.name === name)) ?? [];
+    if (missing.length > 0)
+      throw new UsageError(`there is no scenario '${missing[0]}'${skipped === null ? "" : `; ${skipped}`}`);
+    const file = (extension: string): string => path.join(out, `comparison.${extension}`);
+    for (const extension of ["json", "html", "md"]) checkWritable(file(extension));
+    if (skipped !== null) process.stderr.write(`${skipped}\n`);
+
+    const seeds = Array.from({ length: count }, (_, i) => FIRST_SEED + i);
+    const study = scenarios.map((one) => shortened(one, measureS));
+    const jobs = jobsOf(study, policies, seeds);
+    setPriority(NICE);
+    const progress = progressOn(process.stderr, "comparing", "runs");
+    const outcomes = await runJobs(jobs, workers, (job, done) =>
+      progress.update(done, jobs.length, `${job.scenario.name} ${job.type === "policy" ? job.policy : "bound"}`),
+    );
+    progress.stop();
+
+    const command = ["npm run bench:policies", ...(args.length === 0 ? [] : ["--", ...args])].join(" ");
+    const comparison: Comparison = { command, seeds, skipped, scenarios: resultsOf(study, jobs, outcomes) };
+    const text = markdown(comparison);
+    process.stdout.write(text);
+    writeJson(file("json"), comparison);
+    writeText(file("html"), page(comparison));
+    writeText(file("md"), text);
+    process.stderr.write(`\nwritten to ${out}\n`);
+    return 0;
+  },
+);

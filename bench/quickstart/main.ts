@@ -1,10 +1,10 @@
 /** The quickstart: sample models, a daemon, a mixed load, a report. */
-import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { writeText } from "../../tools/command-line/output-file.ts";
+import { EXIT_INTERRUPTED, runTool } from "../../tools/command-line/run-tool.ts";
 import { DaemonError, DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
-import { TargetError } from "../load/connect.ts";
 import type { LoadProgress } from "../load/load-run.ts";
 import { type LoadTest, loadTest } from "../load/load-test.ts";
 import { count } from "../report/format.ts";
@@ -20,10 +20,14 @@ const MEASURE_S = 18;
 const SEED = 1;
 /** The load generator shares the machine with the daemon: its lag makes the figures doubtful above this part of the shortest SLO. */
 const LAG_SHARE_MAX = 0.25;
-const EXIT_INTERRUPTED = 130;
 /** Time for loading and profiling all sample models on a slow machine. */
 const READY_MS = 150_000;
 const FOLDER: string = path.join(PACKAGE_ROOT, ".cache", "quickstart");
+
+const USAGE = `usage: npm run quickstart
+
+Makes the sample models, starts a daemon on them, sends it a mixed load for ${WARMUP_S + MEASURE_S} s and reports what became of the requests.
+`;
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -89,8 +93,7 @@ async function main(signal: AbortSignal): Promise<number> {
     const facts = gatherFacts(test, test.status?.after ?? (await daemon.status()));
     say(`\n${quickstartText(facts)}`);
     const file = path.join(FOLDER, "report.html");
-    mkdirSync(FOLDER, { recursive: true });
-    writeFileSync(file, quickstartHtml(facts));
+    writeText(file, quickstartHtml(facts));
     say(`\nThe same with charts: ${path.relative(process.cwd(), file)}`);
     if (signal.aborted) return EXIT_INTERRUPTED;
     return verdict(facts) === "failed" ? 1 : 0;
@@ -100,14 +103,11 @@ async function main(signal: AbortSignal): Promise<number> {
   }
 }
 
-const interruption = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interruption.abort());
-try {
-  process.exitCode = await main(interruption.signal);
-} catch (error) {
-  if (interruption.signal.aborted) process.exitCode = EXIT_INTERRUPTED;
-  else if (error instanceof DaemonError || error instanceof TargetError) {
-    process.stderr.write(`quickstart: ${error.message}\n`);
-    process.exitCode = 1;
-  } else throw error;
-}
+await runTool({ name: "quickstart", usage: USAGE, options: {} }, async () => {
+  const interruption = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interruption.abort());
+  return await main(interruption.signal).catch((error: unknown) => {
+    if (interruption.signal.aborted) return EXIT_INTERRUPTED;
+    throw error;
+  });
+});

@@ -3,11 +3,19 @@
  * a crowd, many models, and best-effort work beside. Unless their description says otherwise their rates are at the
  * planning bound: scale 1 offers what the bound allows, so a capacity's scale is its share of the bound.
  */
-import { writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { writeJson } from "../../tools/command-line/output-file.ts";
+import { runTool } from "../../tools/command-line/run-tool.ts";
 import { parseScenario } from "../scenario/schema.ts";
 import { planningBoundPerS } from "../sim/planning-bound.ts";
+
+const USAGE = `usage: npm run scenarios
+
+Writes the scenarios in bench/scenarios that are made by rule.
+`;
 
 const MAX_BATCH = 64;
 
@@ -279,7 +287,14 @@ function scenarioOf(workload: Workload): unknown {
   return withTotal(bound * at);
 }
 
-for (const workload of WORKLOADS) {
-  const target = path.join(PACKAGE_ROOT, "bench", "scenarios", `${workload.file}.json`);
-  writeFileSync(target, `${JSON.stringify(scenarioOf(workload), null, 2)}\n`);
-}
+await runTool({ name: "scenarios", usage: USAGE, options: {} }, () => {
+  const files = WORKLOADS.map((workload) => {
+    const file = path.join(PACKAGE_ROOT, "bench", "scenarios", `${workload.file}.json`);
+    writeJson(file, scenarioOf(workload));
+    return file;
+  });
+  // Short arrays on one line, as everything here is checked for.
+  const biome = createRequire(import.meta.url).resolve("@biomejs/biome/bin/biome");
+  execFileSync(process.execPath, [biome, "format", "--write", ...files], { cwd: PACKAGE_ROOT, stdio: "ignore" });
+  return 0;
+});

@@ -4,12 +4,20 @@
  * backend, and gets the best of its settings by trying.
  */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { cpus } from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
-import { Skipped } from "../../tools/python/skipped.ts";
+import { exitOnSignals, temporaryFolder } from "../../tools/command-line/clean-up.ts";
+import { checkWritable, writeText } from "../../tools/command-line/output-file.ts";
+import {
+  COUNT,
+  numberOf,
+  numbersOf,
+  POSITIVE,
+  runTool,
+  SECONDS,
+  ToolError,
+} from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 import { loadTest } from "../load/load-test.ts";
@@ -123,7 +131,7 @@ async function mix(folder: string, measureS: number): Promise<Scenario> {
       seed: 1,
       ratePerSMax: RATE_PER_S_MAX * DEADLINE_SHARE,
     });
-    if (scenario === null) throw new Error("no sample model can be served here");
+    if (scenario === null) throw new ToolError("no sample model can be served here");
     return scenario;
   } finally {
     await daemon.stop();
@@ -189,9 +197,10 @@ async function inTurn<A, B>(items: readonly A[], run: (item: A) => Promise<B>): 
   return results;
 }
 
-function options(args: readonly string[]): (Options & { readonly save: boolean }) | null {
-  const { values } = parseArgs({
-    args: [...args],
+await runTool(
+  {
+    name: "bench:triton",
+    usage: USAGE,
     options: {
       loads: { type: "string" },
       filled: { type: "string" },
@@ -199,37 +208,23 @@ function options(args: readonly string[]): (Options & { readonly save: boolean }
       measure: { type: "string" },
       quick: { type: "boolean", default: false },
       save: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
-  });
-  if (values.help) return null;
-  const { quick } = values;
-  const numbers = (name: string, text: string): number[] =>
-    text.split(",").map((part) => {
-      const value = Number(part);
-      if (!(value > 0)) throw new Error(`--${name}: '${part}' is not a number above 0`);
-      return value;
-    });
-  return {
-    loads: numbers("loads", values.loads ?? (quick ? "0.4,0.8" : "0.3,0.5,0.7,0.9,1.1,1.3,1.5")),
-    filled: numbers("filled", values.filled ?? (quick ? "0.4" : "0.3,0.5,0.7")),
-    rounds: Math.ceil(numbers("rounds", values.rounds ?? (quick ? "1" : "3"))[0]!),
-    measureS: numbers("measure", values.measure ?? (quick ? "3" : "8"))[0]!,
-    tried: quick
-      ? TRIED.filter(({ queueDelayUs, rejectAfterSlo }) => queueDelayUs < 5000 && rejectAfterSlo === null)
-      : TRIED,
-    save: values.save,
-  };
-}
-
-async function main(args: readonly string[]): Promise<void> {
-  const chosen = options(args);
-  if (chosen === null) {
-    process.stdout.write(USAGE);
-    return;
-  }
-  const folder = mkdtempSync(path.join(tmpdir(), "slackline-triton-"));
-  try {
+  },
+  async ({ values, args }) => {
+    const { quick, save } = values;
+    const chosen: Options = {
+      loads: numbersOf("--loads", values.loads ?? (quick ? "0.4,0.8" : "0.3,0.5,0.7,0.9,1.1,1.3,1.5"), POSITIVE),
+      filled: numbersOf("--filled", values.filled ?? (quick ? "0.4" : "0.3,0.5,0.7"), POSITIVE),
+      rounds: numberOf("--rounds", values.rounds, COUNT) ?? (quick ? 1 : 3),
+      measureS: numberOf("--measure", values.measure, SECONDS) ?? (quick ? 3 : 8),
+      tried: quick
+        ? TRIED.filter(({ queueDelayUs, rejectAfterSlo }) => queueDelayUs < 5000 && rejectAfterSlo === null)
+        : TRIED,
+    };
+    const file = (extension: string): string => path.join(PACKAGE_ROOT, "bench", "results", `triton.${extension}`);
+    if (save) for (const extension of ["json", "md", "html"]) checkWritable(file(extension));
+    exitOnSignals();
+    const folder = temporaryFolder("triton");
     await makeSampleModels(say);
     leaveDeviceCore();
     const result: TritonResult = {
@@ -244,21 +239,11 @@ async function main(args: readonly string[]): Promise<void> {
     };
     const text = tritonMarkdown(result);
     process.stdout.write(text);
-    if (!chosen.save) return;
-    const files = path.join(PACKAGE_ROOT, "bench", "results", "triton");
-    mkdirSync(path.dirname(files), { recursive: true });
-    writeFileSync(`${files}.json`, `${JSON.stringify(result, null, 1)}\n`);
-    writeFileSync(`${files}.md`, text);
-    writeFileSync(`${files}.html`, tritonHtml(result));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof Error)) throw error;
-  say(error instanceof Skipped ? `left out: ${error.message}` : `bench:triton: ${error.message}`);
-  process.exitCode = 1;
-}
+    if (save) {
+      writeText(file("json"), `${JSON.stringify(result, null, 1)}\n`);
+      writeText(file("md"), text);
+      writeText(file("html"), tritonHtml(result));
+    }
+    return 0;
+  },
+);

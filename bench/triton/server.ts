@@ -4,6 +4,8 @@ import { chmodSync, closeSync, copyFileSync, cpSync, mkdtempSync, openSync, read
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { killOnExit } from "../../tools/command-line/clean-up.ts";
+import { ToolError } from "../../tools/command-line/run-tool.ts";
 import { pythonEnvironment } from "../../tools/python/environment.ts";
 import { lastLines, runCommand } from "../../tools/python/run-command.ts";
 import { Skipped } from "../../tools/python/skipped.ts";
@@ -93,8 +95,8 @@ export class Triton {
     const env = { ...process.env, ...this.#env, ONNX_REPOSITORY: onnxRepository };
     const child = spawn(this.#program, args, { env, stdio: ["ignore", output, output] });
     closeSync(output);
+    killOnExit(child);
     const kill = (): void => void child.kill("SIGKILL");
-    process.once("exit", kill);
     const ended = new Promise<void>((resolve) => {
       child.once("error", () => resolve());
       child.once("close", () => resolve());
@@ -102,7 +104,6 @@ export class Triton {
     let running = true;
     void ended.then(() => {
       running = false;
-      process.removeListener("exit", kill);
     });
     const untilMs = Date.now() + READY_MS;
     while (!(await isReady(httpPort))) {
@@ -113,7 +114,7 @@ export class Triton {
       kill();
       const lines = readFileSync(log, "utf8").trim().split("\n");
       const errors = lines.filter((line) => /error|fail/i.test(line)).slice(-LAST_LINES);
-      throw new Error(`Triton did not get ready:\n${errors.join("\n")}`);
+      throw new ToolError(`Triton did not get ready:\n${errors.join("\n")}`);
     }
     // Each model executes in a process of its own.
     for (const pid of childrenOf(child.pid!)) ontoDeviceCore(pid);

@@ -3,13 +3,13 @@ import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
-import { parseArgs } from "node:util";
 import { bytes } from "../../bench/report/format.ts";
 import { VERSION } from "../../daemon/daemon.ts";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { runTool } from "../command-line/run-tool.ts";
 import { bestCompression, extension, pack } from "./archive.ts";
 import { BundleError } from "./bundle-error.ts";
-import { placeNode } from "./node-binary.ts";
+import { checkNode, placeNode } from "./node-binary.ts";
 import { stageApp, stageLaunchers } from "./stage.ts";
 
 const USAGE = `usage: npm run bundle -- [options]
@@ -28,38 +28,32 @@ const FOLDER: string = path.join(PACKAGE_ROOT, ".cache", "bundle");
 /** This file lies in tools/bundle of the compiled code. */
 const COMPILED: string = path.resolve(import.meta.dirname, "..", "..");
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      out: { type: "string" },
-      quick: { type: "boolean", default: false },
-      folder: { type: "string" },
-      node: { type: "string", default: "npm" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return;
-  }
-  if (values.folder !== undefined) {
-    const { out } = values;
+interface BundleOptions {
+  readonly out?: string;
+  readonly quick: boolean;
+  readonly folder?: string;
+  readonly node: string;
+}
+
+async function bundle({ out, quick, node: source, ...to }: BundleOptions): Promise<void> {
+  checkNode(source);
+  if (to.folder !== undefined) {
     if (out !== undefined) throw new BundleError(`--folder makes no archive: leave out --out ${out}`);
-    const folder = path.resolve(values.folder);
+    const folder = path.resolve(to.folder);
     if (existsSync(folder)) throw new BundleError(`${folder} exists: give a new folder with --folder, or remove it`);
-    const node = stage(folder, values.node);
+    const node = stage(folder, source);
     process.stdout.write(`${folder}\nNode ${node}, slackline ${VERSION}\n`);
     return;
   }
   const name = `slackline-${VERSION}-linux-x64`;
   const staged = path.join(FOLDER, name);
   const compression = bestCompression();
-  const file = path.resolve(values.out ?? path.join(FOLDER, `${name}${extension(compression)}`));
+  const file = path.resolve(out ?? path.join(FOLDER, `${name}${extension(compression)}`));
   rmSync(staged, { recursive: true, force: true });
-  const node = stage(staged, values.node);
+  const node = stage(staged, source);
   process.stderr.write(`packing with ${compression}: Node ${node}, slackline ${VERSION}\n`);
   mkdirSync(path.dirname(file), { recursive: true });
-  await pack(FOLDER, name, file, { compression, quick: values.quick });
+  await pack(FOLDER, name, file, { compression, quick });
   rmSync(staged, { recursive: true, force: true });
   const size = statSync(file).size;
   process.stdout.write(`${file}\n${bytes(size)}, sha256 ${await sha256(file)}\n`);
@@ -68,9 +62,14 @@ async function main(): Promise<void> {
 
 /** Puts everything that is packed into `folder`; returns the version of the Node in it. */
 function stage(folder: string, nodeSource: string): string {
-  stageApp(COMPILED, path.join(folder, "app"));
-  stageLaunchers(folder);
-  return placeNode(nodeSource, path.join(folder, "node"));
+  try {
+    stageApp(COMPILED, path.join(folder, "app"));
+    stageLaunchers(folder);
+    return placeNode(nodeSource, path.join(folder, "node"));
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
 }
 
 async function sha256(file: string): Promise<string> {
@@ -79,8 +78,19 @@ async function sha256(file: string): Promise<string> {
   return hash.digest("hex");
 }
 
-await main().catch((error: unknown) => {
-  if (!(error instanceof BundleError)) throw error;
-  process.stderr.write(`bundle: ${error.message}\n`);
-  process.exitCode = 1;
-});
+await runTool(
+  {
+    name: "bundle",
+    usage: USAGE,
+    options: {
+      out: { type: "string" },
+      quick: { type: "boolean", default: false },
+      folder: { type: "string" },
+      node: { type: "string", default: "npm" },
+    },
+  },
+  async ({ values }) => {
+    await bundle(values);
+    return 0;
+  },
+);

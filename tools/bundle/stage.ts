@@ -26,6 +26,7 @@ const COMPILED: readonly string[] = [
   "test/device",
   "test/gpu",
   "test/support",
+  "tools/command-line",
   "tools/cuda",
 ];
 /** Files and folders of the checkout that the compiled code reads, and texts that belong to it. */

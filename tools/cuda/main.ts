@@ -6,9 +6,9 @@
  */
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { parseArgs } from "node:util";
 import { runtimeFolder } from "../../daemon/device/probe.ts";
 import { commandName } from "../../daemon/package-root.ts";
+import { runTool, UsageError } from "../command-line/run-tool.ts";
 import { advice, cudaFolders, type Needs, needsOf } from "./needs.ts";
 import { SetupError } from "./setup-error.ts";
 import {
@@ -41,53 +41,28 @@ options:
 The feed's and the wheel's libraries may be built for different versions of CUDA: the check says for which.
 `;
 
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
 const EXIT_MISSING = 3;
-
-class UsageError extends Error {}
-
-function parse(args: readonly string[]) {
-  try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        "from-feed": { type: "string" },
-        "from-wheel": { type: "string" },
-        "from-dir": { type: "string" },
-        check: { type: "boolean", default: false },
-        libraries: { type: "string" },
-        into: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-    const sources = [
-      values["from-feed"] !== undefined,
-      values["from-wheel"] !== undefined,
-      values["from-dir"] !== undefined,
-      values.check,
-    ];
-    if (sources.filter(Boolean).length > 1) throw new UsageError("one source at a time");
-    return values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-async function take(values: ReturnType<typeof parse>, version: string): Promise<Libraries> {
-  if (values["from-dir"] !== undefined) return fromFolder(path.resolve(values["from-dir"]));
-  const wheel = values["from-wheel"];
+interface Source {
+  readonly "from-feed"?: string;
+  readonly "from-wheel"?: string;
+  readonly "from-dir"?: string;
+}
+
+async function take(source: Source, version: string): Promise<Libraries> {
+  if (source["from-dir"] !== undefined) return fromFolder(path.resolve(source["from-dir"]));
+  const wheel = source["from-wheel"];
   if (wheel === "auto") {
     say(`downloading onnxruntime-gpu ${version} by pip (some 250 MB)`);
     return await downloadWheel(version);
   }
   if (wheel !== undefined) return fromWheel(path.resolve(wheel));
   const { index, packageName } = runtimeFeed();
-  const asked = values["from-feed"] ?? "auto";
+  const asked = source["from-feed"] ?? "auto";
   const feed = asked === "auto" ? index : asked;
   say(`downloading ${packageName} ${version} from ${feed}`);
   return await fromFeed(feed, packageName, version);
@@ -116,40 +91,40 @@ function report(needs: Needs, libraryPath: readonly string[], added: readonly st
   return EXIT_MISSING;
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const values = parse(args);
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  const machine = `${process.platform}-${process.arch}`;
-  if (machine !== "linux-x64") throw new SetupError(`the CUDA provider exists for linux-x64 only; this is ${machine}`);
-  const folder = values.into === undefined ? runtimeFolder() : path.resolve(values.into);
-  const version = runtimeVersion();
-  if (values.check) {
-    const inPlace = fromFolder(folder);
-    checkVersion(inPlace, version);
-    say(`in ${folder}: libraries of version ${version}`);
-  } else {
-    const libraries = await take(values, version);
-    checkVersion(libraries, version);
-    place(libraries, folder);
-    say(`placed ${[...libraries.files.keys()].join(" and ")} ${version} in ${folder}`);
-  }
-  const added = values.libraries === undefined ? [] : cudaFolders(values.libraries);
-  const inherited = (process.env.LD_LIBRARY_PATH ?? "").split(":").filter((entry) => entry !== "");
-  const libraryPath = [...new Set([...added, ...inherited])];
-  return report(needsOf(path.join(folder, "libonnxruntime_providers_cuda.so"), { libraryPath }), libraryPath, added);
-}
-
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (error instanceof UsageError) {
-    process.stderr.write(`setup:cuda: ${error.message}\n\n${USAGE}`);
-    process.exitCode = EXIT_USAGE;
-  } else if (error instanceof SetupError) {
-    process.stderr.write(`setup:cuda: ${error.message}\n`);
-    process.exitCode = EXIT_FAILED;
-  } else throw error;
-}
+await runTool(
+  {
+    name: "setup:cuda",
+    usage: USAGE,
+    options: {
+      "from-feed": { type: "string" },
+      "from-wheel": { type: "string" },
+      "from-dir": { type: "string" },
+      check: { type: "boolean", default: false },
+      libraries: { type: "string" },
+      into: { type: "string" },
+    },
+  },
+  async ({ values }) => {
+    const sources = [values["from-feed"], values["from-wheel"], values["from-dir"]].filter((one) => one !== undefined);
+    if (sources.length + Number(values.check) > 1) throw new UsageError("one source at a time");
+    const machine = `${process.platform}-${process.arch}`;
+    if (machine !== "linux-x64")
+      throw new SetupError(`the CUDA provider exists for linux-x64 only; this is ${machine}`);
+    const folder = values.into === undefined ? runtimeFolder() : path.resolve(values.into);
+    const version = runtimeVersion();
+    if (values.check) {
+      const inPlace = fromFolder(folder);
+      checkVersion(inPlace, version);
+      say(`in ${folder}: libraries of version ${version}`);
+    } else {
+      const libraries = await take(values, version);
+      checkVersion(libraries, version);
+      place(libraries, folder);
+      say(`placed ${[...libraries.files.keys()].join(" and ")} ${version} in ${folder}`);
+    }
+    const added = values.libraries === undefined ? [] : cudaFolders(values.libraries);
+    const inherited = (process.env.LD_LIBRARY_PATH ?? "").split(":").filter((entry) => entry !== "");
+    const libraryPath = [...new Set([...added, ...inherited])];
+    return report(needsOf(path.join(folder, "libonnxruntime_providers_cuda.so"), { libraryPath }), libraryPath, added);
+  },
+);

@@ -1,18 +1,19 @@
-/**
- * Writes the Grafana dashboard.
- *
- *     node dist/tools/monitoring/generate.js            write it
- *     node dist/tools/monitoring/generate.js --check    exit with 1 where it is stale
- */
+/** Writes the Grafana dashboard. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { runTool } from "../command-line/run-tool.ts";
 import { DASHBOARD } from "./dashboard.ts";
 import { grafanaJson } from "./grafana.ts";
 
+const USAGE = `usage: npm run dashboard -- [--check]
+
+Writes the Grafana dashboard; with --check nothing: exit code 1 where it is stale.
+`;
+
 const NAME = "tools/monitoring/dashboard.json";
 
-function main(check: boolean): number {
+function generate(check: boolean): number {
   const file = path.join(PACKAGE_ROOT, NAME);
   const text = grafanaJson(DASHBOARD);
   if (!check) {
@@ -24,4 +25,7 @@ function main(check: boolean): number {
   return 1;
 }
 
-process.exitCode = main(process.argv.includes("--check"));
+await runTool(
+  { name: "dashboard", usage: USAGE, options: { check: { type: "boolean", default: false } } },
+  ({ values }) => generate(values.check),
+);
