@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -62,7 +62,10 @@ describe("load test command", () => {
     scenario = scenarioFile("small.json", { models: [text, picky] });
   });
 
-  after(() => server.close());
+  after(() => {
+    server.close();
+    rmSync(FOLDER, { recursive: true });
+  });
 
   it("drives a server and writes table, JSON and percentiles", async () => {
     const json = path.join(FOLDER, "result.json");

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, it } from "node:test";
@@ -88,8 +88,9 @@ describe("load plan", () => {
     );
   });
 
-  it("follows a trace", () => {
+  it("follows a trace", (test) => {
     const dir = mkdtempSync(path.join(tmpdir(), "slackline-plan-"));
+    test.after(() => rmSync(dir, { recursive: true }));
     writeFileSync(path.join(dir, "t.csv"), "arrival_us,model,slo_us\n0,a,\n2000,b,7000\n90000000,a,\n");
     const models = [
       { name: "a", max_batch: 8, slo_ms: 100 },
