@@ -6,7 +6,7 @@ import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import type { DaemonStatus } from "../../daemon/status.ts";
 import { exitOnSignals, temporaryFolder } from "../../tools/command-line/clean-up.ts";
-import { writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import { checkWritable, writeJson, writeText } from "../../tools/command-line/output-file.ts";
 import { runTool, someOf } from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
@@ -24,7 +24,7 @@ const USAGE = `usage: npm run bench:budgets -- [options]
 Measures a live daemon on the sample models against the project's budgets.
 
   --only A,B   some of ${SECTIONS.join(", ")} (default: all)
-  --save       writes bench/results/DATE-budgets.json and .md
+  --save       writes bench/results/DATE-budgets.json and .md; with --only their names tell of what (DATE-budgets-memory.json)
 
 Exit code 0 where everything could be measured, whether the budgets hold or not: on a shared machine they may not.
 `;
@@ -88,8 +88,14 @@ function onDevice({ models }: DaemonStatus): { name: string; file: string }[] {
     .map(({ name, version }) => ({ name, file: path.join(SAMPLE_REPOSITORY, name, String(version), "model.onnx") }));
 }
 
-function save({ lines, status }: Measured): string {
-  const date = new Date().toISOString().slice(0, 10);
+interface Saved {
+  readonly date: string;
+  /** Path of the files, without extensions. */
+  readonly base: string;
+  readonly command: string;
+}
+
+function save({ lines, status }: Measured, { date, base, command }: Saved): void {
   const machine = {
     cpu: cpus()[0]?.model ?? "unknown",
     cores: availableParallelism(),
@@ -97,11 +103,9 @@ function save({ lines, status }: Measured): string {
     device: status?.device ?? null,
     commit: commit(),
   };
-  const base = path.join(RESULTS, `${date}-budgets`);
-  writeJson(`${base}.json`, { date, command: "npm run bench:budgets -- --save", machine, lines });
-  const about = `Measured on ${date} by \`npm run bench:budgets -- --save\` at ${machine.commit}: ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${status?.device.provider ?? "none"}.`;
+  writeJson(`${base}.json`, { date, command, machine, lines });
+  const about = `Measured on ${date} by \`${command}\` at ${machine.commit}: ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${status?.device.provider ?? "none"}.`;
   writeText(`${base}.md`, `# Budgets, live\n\n${about}\n\n${budgetMarkdown(lines)}\n`);
-  return `${base}.md`;
 }
 
 function commit(): string {
@@ -116,12 +120,19 @@ await runTool(
     usage: USAGE,
     options: { save: { type: "boolean", default: false }, only: { type: "string" } },
   },
-  async ({ values }) => {
+  async ({ values, args }) => {
     const wanted = someOf("--only", values.only, SECTIONS);
+    const part = wanted.length === SECTIONS.length ? [] : wanted;
+    const date = new Date().toISOString().slice(0, 10);
+    const base = path.join(RESULTS, [date, "budgets", ...part].join("-"));
+    if (values.save) for (const extension of ["json", "md"]) checkWritable(`${base}.${extension}`);
     exitOnSignals();
     const measured = await measure(new Set(wanted));
     process.stdout.write(`${budgetText(measured.lines)}\n`);
-    if (values.save) process.stdout.write(`written: ${path.relative(process.cwd(), save(measured))}\n`);
+    if (values.save) {
+      save(measured, { date, base, command: ["npm run bench:budgets --", ...args].join(" ") });
+      process.stdout.write(`written: ${path.relative(process.cwd(), base)}.json, .md\n`);
+    }
     return 0;
   },
 );

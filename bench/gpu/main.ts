@@ -27,7 +27,8 @@ const USAGE = `usage: ${COMMAND} [options]
   --measure S       seconds measured of each load (default 5, quick 1.5)
   --steps N         loads of each capacity search (default 6, quick 3)
   --out DIR         default bench/results
-  --name NAME       of the files: DATE-gpu-NAME.json, .html, .scenario.json (default: the device's provider)
+  --name NAME       of the files: DATE-gpu-NAME.json, .html, .scenario.json (default: the device's provider, followed
+                    by -quick, or by -partial where sections are left out)
 `;
 
 function commit(): string {
@@ -86,7 +87,8 @@ await runTool(
         ...measured,
       };
       process.stdout.write(`${gpuText(result)}\n`);
-      const base = write(result, scenarios, folder, values.name ?? result.device.provider);
+      const suffix = quick ? "-quick" : measured.left_out.length > 0 ? "-partial" : "";
+      const base = write(result, scenarios, folder, values.name ?? `${result.device.provider}${suffix}`);
       process.stdout.write(`written: ${path.relative(process.cwd(), base)}.json, .html, -SET.scenario.json\n`);
     };
     exitOnSignals(finish);

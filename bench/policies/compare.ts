@@ -24,7 +24,8 @@ Runs every scheduling policy over every scenario in the simulator, and writes ho
   --measure-s S      length of each run's measured window (default 20; the scenarios' own where shorter)
   --workers N        worker threads (default: one for each core)
   --data DIR         folder of published traces and workloads (default: SLACKLINE_DATA, else ../shared/data)
-  --out DIR          where comparison.md, comparison.json and comparison.html go (default bench/results/policies)
+  --out DIR          where comparison.md, comparison.json and comparison.html go (default bench/results/policies; with --quick
+                     policies-quick beside it, with other scenarios, policies, seeds or lengths policies-partial)
 `;
 
 const FIRST_SEED = 11;
@@ -65,12 +66,15 @@ await runTool(
       "measure-s": { type: "string" },
       workers: { type: "string" },
       data: { type: "string" },
-      out: { type: "string", default: path.join(PACKAGE_ROOT, "bench", "results", "policies") },
+      out: { type: "string" },
     },
     expected: [ScenarioError],
   },
   async ({ values, args }) => {
-    const { quick, out } = values;
+    const { quick } = values;
+    const partial = [values.scenarios, values.policies, values.seeds, values["measure-s"]].some((v) => v !== undefined);
+    const suffix = quick ? "-quick" : partial ? "-partial" : "";
+    const out = values.out ?? path.join(PACKAGE_ROOT, "bench", "results", `policies${suffix}`);
     const policies = someOf("--policies", values.policies, POLICIES);
     const count = numberOf("--seeds", values.seeds, COUNT) ?? (quick ? 1 : 4);
     const measureS = numberOf("--measure-s", values["measure-s"], COUNT) ?? (quick ? QUICK_MEASURE_S : MEASURE_S);

@@ -37,7 +37,7 @@ const USAGE = `usage: npm run bench:triton -- [options]
   --rounds N        default 3
   --measure S       seconds measured of each load (default 8)
   --quick           one round, short loads, four settings of Triton: shows that it works, its figures say little
-  --save            writes bench/results/triton.json, .md and .html
+  --save            writes bench/results/triton.json, .md and .html (with --quick: triton-quick)
 
 Needs Python 3.10 to 3.13 with its shared library and, the first time, the Python registry (some 450 MB in .cache/triton-venv).
 `;
@@ -221,7 +221,8 @@ await runTool(
         ? TRIED.filter(({ queueDelayUs, rejectAfterSlo }) => queueDelayUs < 5000 && rejectAfterSlo === null)
         : TRIED,
     };
-    const file = (extension: string): string => path.join(PACKAGE_ROOT, "bench", "results", `triton.${extension}`);
+    const name = quick ? "triton-quick" : "triton";
+    const file = (extension: string): string => path.join(PACKAGE_ROOT, "bench", "results", `${name}.${extension}`);
     if (save) for (const extension of ["json", "md", "html"]) checkWritable(file(extension));
     exitOnSignals();
     const folder = temporaryFolder("triton");
