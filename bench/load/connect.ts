@@ -19,7 +19,8 @@ export interface TargetOptions {
   readonly address: string;
   readonly transport: LoadTransport;
   readonly scenario: Scenario;
-  readonly plan: LoadPlan;
+  /** Asked once the server has answered: a plan may take seconds. */
+  readonly plan: () => LoadPlan;
 }
 
 const CONNECT_MS = 3_000;
@@ -39,8 +40,8 @@ export async function connectTarget({
   address,
   transport,
   scenario,
-  plan,
-}: TargetOptions): Promise<Target & { close(): void }> {
+  plan: makePlan,
+}: TargetOptions): Promise<{ readonly target: Target & { close(): void }; readonly plan: LoadPlan }> {
   const client = new SlacklineClient({
     target: address,
     transport: transport === "plain" ? "unary" : transport,
@@ -49,24 +50,26 @@ export async function connectTarget({
     retry: false,
   });
   try {
+    await checkAnswers(client, address);
+    const plan = makePlan();
     await checkServed(client, address, plan.models);
+    const counts = itemCounts(plan);
     const models = new Map<string, PreparedModel>();
-    for (const name of plan.models) {
-      const items = itemCounts(plan, name);
+    for (const [name, items] of counts) {
       const shapes = scenario.models.find((model) => model.name === name)?.shapes ?? {};
       models.set(name, await prepareModel(client, name, items, shapes));
     }
     const target = transport === "plain" ? new PlainTarget(address, models) : new SdkTarget(client, models);
     if (transport === "plain") client.close();
-    for (const name of plan.models) await tryOnce(target, name, Math.min(...itemCounts(plan, name)));
-    return target;
+    for (const [name, [fewest]] of counts) await tryOnce(target, name, fewest!);
+    return { target, plan };
   } catch (error) {
     client.close();
     throw error;
   }
 }
 
-async function checkServed(client: SlacklineClient, address: string, wanted: readonly string[]): Promise<void> {
+async function checkAnswers(client: SlacklineClient, address: string): Promise<void> {
   try {
     await client.serverMetadata({ timeoutMs: CONNECT_MS });
   } catch (error) {
@@ -74,6 +77,9 @@ async function checkServed(client: SlacklineClient, address: string, wanted: rea
       `no daemon answers at ${address}: ${messageOf(error)}. Is it running there? \`npm start\` starts one on port 8001`,
     );
   }
+}
+
+async function checkServed(client: SlacklineClient, address: string, wanted: readonly string[]): Promise<void> {
   const ready = await Promise.all(wanted.map((name) => client.modelReady(name)));
   const missing = wanted.filter((_, i) => !ready[i]);
   if (missing.length === 0) return;
@@ -95,16 +101,15 @@ async function served(client: SlacklineClient): Promise<string> {
   }
 }
 
-/** Every number of items with which the plan calls a model, ascending. */
-function itemCounts(plan: LoadPlan, model: string): number[] {
-  const counts = new Set<number>();
-  for (const request of plan.requests) if (request.model === model) counts.add(request.items);
-  for (const { model: name, items } of plan.backlogs) {
-    if (name !== model) continue;
+/** Every number of items with which the plan calls each of its models, ascending. */
+function itemCounts({ models, requests, backlogs }: LoadPlan): ReadonlyMap<string, readonly number[]> {
+  const counts = new Map(models.map((name) => [name, new Set<number>()]));
+  for (const { model, items } of requests) counts.get(model)!.add(items);
+  for (const { model, items } of backlogs) {
     const { min, max } = typeof items === "number" ? { min: items, max: items } : items;
-    for (let count = min; count <= max; count++) counts.add(count);
+    for (let count = min; count <= max; count++) counts.get(model)!.add(count);
   }
-  return [...counts].sort((a, b) => a - b);
+  return new Map([...counts].map(([name, of]) => [name, [...of].sort((a, b) => a - b)]));
 }
 
 async function prepareModel(

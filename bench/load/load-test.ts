@@ -21,6 +21,8 @@ export interface LoadTestOptions {
   readonly transport: LoadTransport;
   readonly lagMsMax: number;
   readonly signal?: AbortSignal;
+  /** Told when all is prepared, before the first request is sent. */
+  readonly onReady?: () => void;
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Told of every call as it ends, best-effort ones and the warm-up's included. */
   readonly onOutcome?: (call: Call, outcome: CallOutcome) => void;
@@ -41,11 +43,17 @@ const DRAIN_SLOS = 4;
 /**
  * @throws {TargetError} where the daemon can't be reached or does not serve what the scenario names
  * @throws {ScenarioError} where the scenario's trace can't be used
+ * @throws {ToolError} where it would be too many requests
  */
 export async function loadTest(options: LoadTestOptions): Promise<LoadTest> {
   const { scenario, plan: planOptions, address, statusAddress, transport } = options;
-  const plan = planLoad(scenario, planOptions);
-  const target = await connectTarget({ address, transport, scenario, plan });
+  const { target, plan } = await connectTarget({
+    address,
+    transport,
+    scenario,
+    plan: () => planLoad(scenario, planOptions),
+  });
+  options.onReady?.();
   const clock: Clock & { close(): Promise<void> } = new PacedClock();
   try {
     const startedAt = new Date();

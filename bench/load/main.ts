@@ -114,8 +114,6 @@ await runTool(
     const scenario = readScenario(file);
     for (const output of [values.json, values.hdr]) if (output !== undefined) checkWritable(output);
     const interruption = new AbortController();
-    // The second Ctrl-C ends the process as it would have without a handler.
-    process.once("SIGINT", () => interruption.abort());
     const progress = progressOn(process.stderr, scenario.name);
     const test = await loadTest({
       scenario,
@@ -125,6 +123,8 @@ await runTool(
       transport,
       lagMsMax,
       signal: interruption.signal,
+      // Before there is anything to report, and from the second time on, Ctrl-C ends the process as it does without a handler.
+      onReady: () => process.once("SIGINT", () => interruption.abort()),
       onProgress: (state) => progress.update(state.elapsedUs / 1e6, state.durationUs / 1e6, progressNote(state)),
     }).finally(() => progress.stop());
     process.stdout.write(`${reportText(test.result)}\n`);

@@ -1,4 +1,6 @@
 /** What a run will send and when, all of it decided before the run begins. */
+import { ToolError } from "../../tools/command-line/run-tool.ts";
+import { count } from "../report/format.ts";
 import { ArrivalStream, runLengthUs } from "../scenario/arrivals.ts";
 import type { Scenario } from "../scenario/schema.ts";
 
@@ -45,6 +47,8 @@ export interface PlanOptions {
   readonly measureS?: number | undefined;
 }
 
+/** A plan is held in memory, some 200 bytes a request. */
+const REQUESTS_MAX = 5_000_000;
 /** Batches of a model that an infinite backlog keeps with the daemon. */
 const BACKLOG_BATCHES = 4;
 
@@ -52,6 +56,7 @@ const BACKLOG_BATCHES = 4;
  * Draws all requests of a run; the same scenario and options give the same plan.
  *
  * @throws {ScenarioError} where the scenario's trace cannot be used
+ * @throws {ToolError} where there are too many
  */
 export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPlan {
   const run: Scenario = {
@@ -59,12 +64,19 @@ export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPla
     warmup_s: options.warmupS ?? scenario.warmup_s,
     measure_s: options.measureS ?? scenario.measure_s,
   };
+  // Known before the first is drawn where rates stay what they are.
+  const perS = run.models.reduce(
+    (sum, { arrivals: { rate_per_s = 0, curve } = {} }) => sum + (curve ? 0 : rate_per_s),
+    0,
+  );
+  if ((perS * (options.scale ?? 1) * runLengthUs(run)) / 1e6 > REQUESTS_MAX) throw tooMany(run);
   const arrivals = new ArrivalStream(run, {
     ...(options.seed === undefined ? {} : { seed: options.seed }),
     ...(options.scale === undefined ? {} : { scale: options.scale }),
   });
   const requests: PlannedRequest[] = [];
   for (const { atUs, model, items, budgetUs, explicit } of arrivals) {
+    if (requests.length === REQUESTS_MAX) throw tooMany(run);
     const { name, tenant } = run.models[model]!;
     requests.push({ atUs, model: name, tenant, items, deadlineUs: budgetUs, stated: explicit });
   }
@@ -87,4 +99,10 @@ export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPla
     warmupUs: Math.round(run.warmup_s * 1e6),
     measureUs: runLengthUs(run) - Math.round(run.warmup_s * 1e6),
   };
+}
+
+function tooMany({ name }: Scenario): ToolError {
+  return new ToolError(
+    `${name} comes to more than ${count(REQUESTS_MAX)} requests: a shorter --duration or a smaller --scale makes it fewer`,
+  );
 }

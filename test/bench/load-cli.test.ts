@@ -160,6 +160,16 @@ describe("load test command", () => {
     assert.match(run.stderr, /no daemon answers at 127\.0\.0\.1:9: .*npm start/);
   });
 
+  it("asks for the daemon before it plans, and refuses to plan too much", async () => {
+    const endless = [scenario, "--duration", "1e9"];
+    const unreachable = await bench([...endless, "--target", "127.0.0.1:9"]);
+    assert.equal(unreachable.code, 1);
+    assert.match(unreachable.stderr, /no daemon answers at 127\.0\.0\.1:9/);
+    const tooMuch = await bench([...endless, "--target", server.address]);
+    assert.equal(tooMuch.code, 1);
+    assert.match(tooMuch.stderr, /^slackline bench: small comes to more than 5,000,000 requests: .*\n$/);
+  });
+
   it("tells all problems of a bad scenario", async () => {
     const file = scenarioFile("bad.json", { models: [{ ...text, slo_ms: -1, max_batch: 0 }] });
     const run = await bench([file, "--target", server.address]);

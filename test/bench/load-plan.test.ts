@@ -70,6 +70,15 @@ describe("load plan", () => {
     assert.ok(short.requests.at(-1)!.atUs < 2_000_000);
   });
 
+  it("refuses what would be too many requests, at steady and at changing rates", () => {
+    const tooMany = /^test comes to more than 5,000,000 requests: /;
+    assert.throws(() => planLoad(scenario(), { measureS: 1e9 }), { message: tooMany });
+    assert.throws(() => planLoad(scenario(), { scale: 1e9 }), { message: tooMany });
+    const arrivals = { process: "uniform", rate_per_s: 1e9, curve: [[0, 1]] };
+    const curved = scenario({ models: [{ name: "a", max_batch: 8, slo_ms: 100, arrivals }] });
+    assert.throws(() => planLoad(curved), { message: tooMany });
+  });
+
   it("keeps four batches of an infinite backlog outstanding unless told otherwise", () => {
     const { backlogs } = planLoad(
       scenario({
