@@ -92,17 +92,11 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
   };
   if (models.every(({ rate_per_s }) => rate_per_s === 0))
     return { ...base, headroom: null, headroom_open: false, breaks_first: null };
-  let most = 0;
-  const capacity = searchCapacity(
-    (scale) => {
-      most = Math.max(most, scale);
-      return scale === 1 ? now.result : run(scale).result;
-    },
+  const { capacity_worst_model_scale: headroom, capacity_worst_model_open: open } = searchCapacity(
+    (scale) => (scale === 1 ? now.result : run(scale).result),
     undefined,
     largestScale(scenario),
   );
-  const headroom = capacity.capacity_worst_model_scale;
-  const open = headroom >= most;
   return {
     ...base,
     headroom,

@@ -14,6 +14,9 @@ export interface Capacity {
   /** Largest scale with ≥ 99 % of every model's requests on time. */
   readonly capacity_worst_model_scale: number;
   readonly capacity_worst_model_per_s: number;
+  /** Whether no larger scale was tried: the capacity is at least that. */
+  readonly capacity_open: boolean;
+  readonly capacity_worst_model_open: boolean;
   /** Both as shares of the planning bound, by the rates asked for and not those drawn; null where there is no bound. */
   readonly capacity_of_bound: number | null;
   readonly capacity_worst_model_of_bound: number | null;
@@ -22,6 +25,10 @@ export interface Capacity {
 /** The coarse grid on which the search begins, as shares of the scale that reaches the planning bound. */
 const GRID_STEP = 0.1;
 const GRID_MAX = 2;
+/** Where all of the grid is carried, as with replicas and traces, which the bound leaves out, scales grow by this factor, */
+const GROWTH = 1.25;
+/** up to this multiple of the grid's unit. */
+const OPEN_MAX = 100;
 /** Consecutive failures on the grid after which larger scales are not tried. */
 const FAILURES_MAX = 3;
 /** Where the bisection ends. */
@@ -33,9 +40,15 @@ interface Probe {
   readonly result: SimulationResult;
 }
 
+interface Found {
+  /** The largest scale that was carried; null where none was. */
+  readonly best: Probe | null;
+  readonly open: boolean;
+}
+
 /**
  * Searches the largest scale at which ≥ 99 % of requests are on time: on a coarse grid first, since attainment need not
- * fall evenly with load, then by bisection above the last scale that was carried.
+ * fall evenly with load, and further where all of it is carried; then by bisection above the last scale that was.
  *
  * @param run simulates the scenario at a scale
  * @param onProbe told of each run
@@ -61,19 +74,20 @@ export function searchCapacity(
   const range = { unit: Math.min(atBound, scaleMax), scaleMax };
   const all = search(probe, range, ({ total }) => total.attainment);
   const worst = search(probe, range, (result) => result.attainment_worst_model);
-  const perS = (found: Probe | null): number =>
-    found === null ? 0 : found.result.total.offered / found.result.measured_s;
+  const perS = ({ best }: Found): number => (best === null ? 0 : best.result.total.offered / best.result.measured_s);
   const nominal = first.result.load;
-  const ofBound = (found: Probe | null): number | null => (nominal === null ? null : (found?.scale ?? 0) * nominal);
+  const ofBound = ({ best }: Found): number | null => (nominal === null ? null : (best?.scale ?? 0) * nominal);
   return {
-    capacity_scale: all?.scale ?? 0,
+    capacity_scale: all.best?.scale ?? 0,
     capacity_per_s: perS(all),
-    attainment_worst_model: all?.result.attainment_worst_model ?? 0,
-    capacity_worst_model_scale: worst?.scale ?? 0,
+    attainment_worst_model: all.best?.result.attainment_worst_model ?? 0,
+    capacity_worst_model_scale: worst.best?.scale ?? 0,
     capacity_worst_model_per_s: perS(worst),
+    capacity_open: all.open,
+    capacity_worst_model_open: worst.open,
     capacity_of_bound: ofBound(all),
     capacity_worst_model_of_bound: ofBound(worst),
-    result: (all ?? first).result,
+    result: (all.best ?? first).result,
   };
 }
 
@@ -81,27 +95,39 @@ function search(
   probe: (scale: number) => Probe,
   { unit, scaleMax }: { readonly unit: number; readonly scaleMax: number },
   attainment: (result: SimulationResult) => number,
-): Probe | null {
+): Found {
   const carried = (scale: number): boolean => attainment(probe(scale).result) >= ATTAINMENT_MIN;
   let low = 0;
-  let high = GRID_STEP * unit;
+  let high = Number.POSITIVE_INFINITY;
   let failures = 0;
   for (let i = 1; i * GRID_STEP <= GRID_MAX + 1e-9 && failures < FAILURES_MAX; i++) {
     const scale = Math.round(i * GRID_STEP * unit * 1e4) / 1e4;
     if (scale > scaleMax) break;
     if (carried(scale)) {
       low = scale;
+      high = Number.POSITIVE_INFINITY;
       failures = 0;
     } else {
       if (failures === 0) high = scale;
       failures++;
     }
   }
-  if (failures === 0) return low === 0 ? null : probe(low);
-  while (high - low > PRECISION * unit) {
+  // The grid may end below the scenario's own rates, or fail there by chance.
+  if (low < 1 && carried(1)) {
+    low = 1;
+    if (high <= 1) high = Number.POSITIVE_INFINITY;
+  }
+  const most = Math.min(scaleMax, OPEN_MAX * unit);
+  while (high === Number.POSITIVE_INFINITY && low > 0 && low < most) {
+    const scale = Math.min(low * GROWTH, most);
+    if (carried(scale)) low = scale;
+    else high = scale;
+  }
+  if (high === Number.POSITIVE_INFINITY) return { best: low === 0 ? null : probe(low), open: low > 0 };
+  while (high - low > PRECISION * Math.max(unit, low / GRID_MAX)) {
     const middle = Math.round(((low + high) / 2) * 1e4) / 1e4;
     if (carried(middle)) low = middle;
     else high = middle;
   }
-  return low === 0 ? null : probe(low);
+  return { best: low === 0 ? null : probe(low), open: false };
 }

@@ -87,17 +87,26 @@ function shedLines({ total }: SimulationResult): string[] {
 }
 
 function capacityLines(capacity: Capacity): string[] {
-  const line = (what: string, scale: number, perS: number, ofBound: number | null): string => {
+  const line = (what: string, scale: number, open: boolean, perS: number, ofBound: number | null): string => {
     if (scale === 0) return `capacity, ${what} ≥ 99 % on time: none found`;
     const bound = ofBound === null ? "" : `, ${ofBoundText(ofBound)}`;
-    return `capacity, ${what} ≥ 99 % on time: rates × ${scale.toFixed(3)} (${count(perS)} requests/s${bound})`;
+    const rates = `rates × ${scale.toFixed(3)}${open ? " or more" : ""}`;
+    const untried = open ? "; no larger scale was tried" : "";
+    return `capacity, ${what} ≥ 99 % on time: ${rates} (${count(perS)} requests/s${bound}${untried})`;
   };
   return [
-    line("all requests", capacity.capacity_scale, capacity.capacity_per_s, capacity.capacity_of_bound),
+    line(
+      "all requests",
+      capacity.capacity_scale,
+      capacity.capacity_open,
+      capacity.capacity_per_s,
+      capacity.capacity_of_bound,
+    ),
     `  the worst model there: ${percent(capacity.attainment_worst_model)} on time`,
     line(
       "every model",
       capacity.capacity_worst_model_scale,
+      capacity.capacity_worst_model_open,
       capacity.capacity_worst_model_per_s,
       capacity.capacity_worst_model_of_bound,
     ),
