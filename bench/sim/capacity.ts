@@ -126,6 +126,8 @@ function search(
   if (high === Number.POSITIVE_INFINITY) return { best: low === 0 ? null : probe(low), open: low > 0 };
   while (high - low > PRECISION * Math.max(unit, low / GRID_MAX)) {
     const middle = Math.round(((low + high) / 2) * 1e4) / 1e4;
+    // Scales have four decimals, which is coarse where a fraction of the rates is all that is carried.
+    if (middle <= low || middle >= high) break;
     if (carried(middle)) low = middle;
     else high = middle;
   }

@@ -29,8 +29,8 @@ function at(scale: number): SimulationResult {
   return simulate(REPLICATED, { policy: "slackline", scheduler: (options) => createScheduler(options), scale });
 }
 
-/** What the search finds where these scales are carried. */
-function search(carried: (scale: number) => boolean, scaleMax?: number): Capacity & { scales: number[] } {
+/** What the search finds where these scales are carried, and the scenario's rates are so many times the planning bound. */
+function search(carried: (scale: number) => boolean, scaleMax?: number, load = 1): Capacity & { scales: number[] } {
   const sample = at(0.1);
   const scales: number[] = [];
   const found = searchCapacity(
@@ -38,7 +38,7 @@ function search(carried: (scale: number) => boolean, scaleMax?: number): Capacit
       scales.push(scale);
       const attainment = carried(scale) ? 1 : 0.5;
       const { total } = sample;
-      return { ...sample, load: scale, total: { ...total, attainment }, attainment_worst_model: attainment };
+      return { ...sample, load: load * scale, total: { ...total, attainment }, attainment_worst_model: attainment };
     },
     undefined,
     scaleMax,
@@ -77,4 +77,10 @@ test("a capacity within twice the planning bound is found without trying more", 
   const found = search((scale) => scale < 0.873);
   assert.ok(Math.abs(found.capacity_scale - 0.873) <= 0.005, String(found.capacity_scale));
   assert.equal(Math.max(...found.scales), 1.1);
+});
+
+test("the search ends where only a tiny share of the rates is carried", () => {
+  const found = search((scale) => scale < 0.0044, undefined, 200);
+  assert.equal(found.capacity_scale, 0.0043);
+  assert.ok(found.scales.length < 20, found.scales.join(" "));
 });
