@@ -41,7 +41,7 @@ export interface InstanceOptions {
 export function instanceOf(scenario: Scenario, options: InstanceOptions = {}): Instance | null {
   if (scenario.models.some(({ cpu_replicas }) => cpu_replicas !== undefined)) return null;
   const fromUs = Math.round(scenario.warmup_s * 1e6);
-  const endUs = runLengthUs(scenario);
+  const endUs = runLengthUs(scenario, options.scale);
   const times: number[][] = scenario.models.map(() => []);
   const budgets = scenario.models.map(() => 0);
   const leastItems = scenario.models.map(() => Number.POSITIVE_INFINITY);

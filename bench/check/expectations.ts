@@ -21,6 +21,7 @@ interface ScenarioJson {
     readonly explicit_deadlines?: boolean;
     readonly shed?: boolean;
   }[];
+  readonly trace?: unknown;
   readonly best_effort?: readonly { readonly model: string }[];
   readonly noise?: number;
   readonly profile_error?: number;
@@ -49,6 +50,8 @@ export interface Expectations {
   /** The measured window. */
   readonly fromUs: number;
   readonly toUs: number;
+  /** Whether arrivals may end before the window, which then ends with them. */
+  readonly arrivalsMayEnd: boolean;
 }
 
 /** Standard deviations at which simulated noise is cut. */
@@ -122,5 +125,6 @@ export function readExpectations(file: string): Expectations {
     });
   }
   const fromUs = Math.round(warmup_s * 1e6);
-  return { models, lanes: allLanes, fromUs, toUs: fromUs + Math.round(measure_s * 1e6) };
+  const toUs = fromUs + Math.round(measure_s * 1e6);
+  return { models, lanes: allLanes, fromUs, toUs, arrivalsMayEnd: scenario.trace !== undefined };
 }

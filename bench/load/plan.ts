@@ -97,7 +97,7 @@ export function planLoad(scenario: Scenario, options: PlanOptions = {}): LoadPla
     backlogs,
     models: run.models.map(({ name }) => name).filter((name) => used.has(name)),
     warmupUs: Math.round(run.warmup_s * 1e6),
-    measureUs: runLengthUs(run) - Math.round(run.warmup_s * 1e6),
+    measureUs: runLengthUs(run, options.scale) - Math.round(run.warmup_s * 1e6),
   };
 }
 

@@ -1,5 +1,6 @@
 /** Answers an operator's questions about a scenario, by simulating it: does it fit, how much more would, what breaks first. */
 import { createScheduler } from "../../daemon/scheduler/index.ts";
+import { shortestWindowS, traceScaleMax } from "../scenario/arrivals.ts";
 import type { Scenario, ScenarioModel } from "../scenario/types.ts";
 import { ATTAINMENT_MIN, searchCapacity } from "../sim/capacity.ts";
 import { nominalRatePerS } from "../sim/planning-bound.ts";
@@ -53,8 +54,6 @@ export interface Plan {
 const HEADROOM_MAX = 100;
 /** About as many requests a run of the search may have. At 99 % their share on time is then known to within 0.1 points. */
 const RUN_REQUESTS_MAX = 30_000;
-/** Measured windows of the search last at least so many of the longest SLOs: queues need time to grow. */
-const WINDOW_SLOS_MIN = 10;
 /** Above the headroom by this factor it shows which model gives way. */
 const BEYOND = 1.03;
 /** The largest factor tried when it isn't told by a planning bound. */
@@ -92,32 +91,26 @@ export function planFor(scenario: Scenario, onRun: (scale: number) => void = () 
   };
   if (models.every(({ rate_per_s }) => rate_per_s === 0))
     return { ...base, headroom: null, headroom_open: false, breaks_first: null };
+  const most = largestScale(scenario);
   const { capacity_worst_model_scale: headroom, capacity_worst_model_open: open } = searchCapacity(
     (scale) => (scale === 1 ? now.result : run(scale).result),
     undefined,
-    largestScale(scenario),
+    most,
   );
   return {
     ...base,
     headroom,
     headroom_open: open,
-    breaks_first: open ? null : breaksFirst(run, headroom),
+    breaks_first: open ? null : breaksFirst(run, headroom, most),
   };
 }
 
 /** The scale up to which a run can be both short enough to wait for and long enough to tell something. */
 function largestScale(scenario: Scenario): number {
   const perScale = nominalRatePerS(scenario) * shortestWindowS(scenario);
+  const most = Math.min(HEADROOM_MAX, traceScaleMax(scenario));
   // Twice the present rates are tried however many requests that means.
-  return perScale === 0 ? HEADROOM_MAX : Math.min(HEADROOM_MAX, Math.max(2, Math.floor(RUN_REQUESTS_MAX / perScale)));
-}
-
-function shortestWindowS({ models, measure_s }: Scenario): number {
-  const sloMs = models.reduce(
-    (most, { arrivals, slo_ms }) => (arrivals === undefined ? most : Math.max(most, slo_ms)),
-    0,
-  );
-  return Math.min(measure_s, (WINDOW_SLOS_MIN * sloMs) / 1000);
+  return perScale === 0 ? most : Math.min(most, Math.max(2, Math.floor(RUN_REQUESTS_MAX / perScale)));
 }
 
 /** The scenario with a window in which not too many requests come at this scale; what follows a trace or a curve has its length. */
@@ -161,8 +154,8 @@ function modelPlan(model: ScenarioModel, run: Run): ModelPlan {
   };
 }
 
-function breaksFirst(run: (scale: number) => Run, headroom: number): Plan["breaks_first"] {
-  let scale = Math.max(headroom, 0.05) * BEYOND;
+function breaksFirst(run: (scale: number) => Run, headroom: number, most: number): Plan["breaks_first"] {
+  let scale = Math.min(most, Math.max(headroom, 0.05) * BEYOND);
   for (let i = 0; i < BEYOND_TRIES; i++) {
     const { result, watch } = run(scale);
     const offered = Object.entries(result.models).filter(([, figures]) => figures.offered > 0);
@@ -170,7 +163,7 @@ function breaksFirst(run: (scale: number) => Run, headroom: number): Plan["break
       one[1].attainment < worst[1].attainment ? one : worst,
     );
     if (attainment < ATTAINMENT_MIN) return { model, scale, attainment, reasons: watch.reasons(model) };
-    scale *= BEYOND;
+    scale = Math.min(most, scale * BEYOND);
   }
   return null;
 }

@@ -22,9 +22,42 @@ export interface ArrivalOptions {
   readonly scale?: number;
 }
 
-/** Length of a run's arrivals in microseconds: warm-up and measured window. */
-export function runLengthUs(scenario: Scenario): number {
-  return Math.round((scenario.warmup_s + scenario.measure_s) * 1e6);
+/**
+ * Length of a run's arrivals in microseconds: warm-up and measured window, which ends with the trace where that is
+ * shorter, since rates over what comes after it would be too low.
+ *
+ * @param scale multiplies the trace's speed
+ * @throws {ScenarioError} where the trace cannot be read, or leaves nothing to measure
+ */
+export function runLengthUs(scenario: Scenario, scale = 1): number {
+  const { trace, warmup_s, measure_s } = scenario;
+  const endUs = Math.round((warmup_s + measure_s) * 1e6);
+  const lastUs = lastRowUs(scenario);
+  if (lastUs === undefined) return endUs;
+  const traceEndUs = Math.round(lastUs / (trace!.speed * scale)) + 1;
+  if (traceEndUs <= warmup_s * 1e6) {
+    const problem = `at this speed it ends after ${traceEndUs / 1e6} s, within the warm-up of ${warmup_s} s, and nothing is left to measure; lower warmup_s, the trace's speed or the scale`;
+    throw new ScenarioError(trace!.file, [problem]);
+  }
+  return Math.min(endUs, traceEndUs);
+}
+
+/** Measured windows of a search last at least so many of the longest SLOs: queues need time to grow. */
+const WINDOW_SLOS_MIN = 10;
+
+/** Seconds of measured window that tell enough of whether requests are on time. */
+export function shortestWindowS({ models, trace, measure_s }: Scenario): number {
+  const asked = models.filter(({ arrivals }) => arrivals !== undefined || trace !== undefined);
+  const sloMs = asked.reduce((most, { slo_ms }) => Math.max(most, slo_ms), 0);
+  return Math.min(measure_s, (WINDOW_SLOS_MIN * sloMs) / 1000);
+}
+
+/** The scale up to which a trace lasts for the warm-up and a window that tells enough; Infinity without a trace. */
+export function traceScaleMax(scenario: Scenario): number {
+  const { trace, warmup_s } = scenario;
+  const lastUs = lastRowUs(scenario);
+  if (lastUs === undefined) return Number.POSITIVE_INFINITY;
+  return Math.max(1, lastUs / 1e6 / trace!.speed / (warmup_s + shortestWindowS(scenario)));
 }
 
 /**
@@ -35,11 +68,10 @@ export class ArrivalStream implements IterableIterator<Arrival> {
   readonly #sources: Source[];
   readonly #endUs: number;
 
-  /** @throws {ScenarioError} where the trace cannot be read or names models that the scenario does not have */
+  /** @throws {ScenarioError} where the trace cannot be read, is too short or names models that the scenario does not have */
   constructor(scenario: Scenario, options: ArrivalOptions = {}) {
     const seed = options.seed ?? scenario.seed;
     const scale = options.scale ?? 1;
-    this.#endUs = runLengthUs(scenario);
     this.#sources = [];
     scenario.models.forEach((model, index) => {
       if (model.arrivals !== undefined) {
@@ -47,6 +79,7 @@ export class ArrivalStream implements IterableIterator<Arrival> {
       }
     });
     if (scenario.trace !== undefined) this.#sources.push(new TraceSource(scenario, seed, scale));
+    this.#endUs = runLengthUs(scenario, scale);
   }
 
   /** The next arrival, or null after the last. */
@@ -168,6 +201,20 @@ class RateWarp {
 
 const traces = new Map<string, TraceRow[]>();
 
+/** The last arrival of a scenario's trace, at the speed that it was recorded with; undefined where there is none. */
+function lastRowUs({ trace }: Scenario): number | undefined {
+  return trace === undefined ? undefined : rowsOf(trace.file).at(-1)?.arrivalUs;
+}
+
+function rowsOf(file: string): readonly TraceRow[] {
+  let rows = traces.get(file);
+  if (rows === undefined) {
+    rows = readTrace(file);
+    traces.set(file, rows);
+  }
+  return rows;
+}
+
 /** Arrivals as a trace recorded them. */
 class TraceSource implements Source {
   atUs = 0;
@@ -178,11 +225,7 @@ class TraceSource implements Source {
 
   constructor(scenario: Scenario, seed: number, scale: number) {
     const { file, speed, models: renamed = {} } = scenario.trace!;
-    let rows = traces.get(file);
-    if (rows === undefined) {
-      rows = readTrace(file);
-      traces.set(file, rows);
-    }
+    const rows = rowsOf(file);
     this.#rows = rows;
     this.#speed = speed * scale;
     const unknown = new Set<string>();

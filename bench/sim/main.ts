@@ -5,6 +5,7 @@ import { DecisionLog } from "../../daemon/engine/decision-log.ts";
 import { checkLog } from "../check/check-log.ts";
 import { checkText } from "../check/report.ts";
 import { percent } from "../report/format.ts";
+import { traceScaleMax } from "../scenario/arrivals.ts";
 import { readScenario } from "../scenario/read.ts";
 import { type Scenario, ScenarioError } from "../scenario/schema.ts";
 import { parseCommand, policyList, type RunCommand, USAGE, UsageError } from "./arguments.ts";
@@ -61,6 +62,7 @@ function run(scenario: Scenario, command: RunCommand): void {
           `rates × ${factor.toFixed(4)}: ${percent(total.attainment)} on time, worst model ${worst}\n`,
         );
       },
+      traceScaleMax(scenario),
     );
     writeJson(command.json, { ...result, ...capacity });
     process.stdout.write(`${reportText(result, capacity)}\n`);

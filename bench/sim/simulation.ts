@@ -58,7 +58,7 @@ class Simulation {
     this.#scenario = scenario;
     this.#options = options;
     this.#seed = options.seed ?? scenario.seed;
-    this.#endUs = runLengthUs(scenario);
+    this.#endUs = runLengthUs(scenario, options.scale);
     this.#makeDevices();
     this.#statistics = new Statistics(
       scenario.models.map(({ name }) => name),
@@ -176,7 +176,7 @@ class Simulation {
   }
 
   #result(scale: number): SimulationResult {
-    const { name, warmup_s, measure_s } = this.#scenario;
+    const { name, warmup_s } = this.#scenario;
     const { total, models, devices } = this.#statistics.figures();
     const bound = planningBoundPerS(this.#scenario);
     const offered = Object.values(models).filter((figures) => figures.offered > 0);
@@ -186,7 +186,7 @@ class Simulation {
       seed: this.#seed,
       scale,
       warmup_s,
-      measured_s: measure_s,
+      measured_s: (this.#endUs - Math.round(warmup_s * 1e6)) / 1e6,
       planning_bound_per_s: bound,
       load: bound === null ? null : (scale * nominalRatePerS(this.#scenario)) / bound,
       total,

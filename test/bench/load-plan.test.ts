@@ -97,7 +97,7 @@ describe("load plan", () => {
     );
   });
 
-  it("follows a trace", (test) => {
+  it("follows a trace, and ends with one that is shorter", (test) => {
     const dir = mkdtempSync(path.join(tmpdir(), "slackline-plan-"));
     test.after(() => rmSync(dir, { recursive: true }));
     writeFileSync(path.join(dir, "t.csv"), "arrival_us,model,slo_us\n0,a,\n2000,b,7000\n90000000,a,\n");
@@ -107,7 +107,9 @@ describe("load plan", () => {
     ];
     const value = { name: "trace", measure_s: 1, models, trace: { file: "t.csv", speed: 2 } };
     writeFileSync(path.join(dir, "s.json"), JSON.stringify(value));
-    const { requests } = planLoad(readScenario(path.join(dir, "s.json")));
+    const traced = readScenario(path.join(dir, "s.json"));
+    const { requests, measureUs } = planLoad(traced);
+    assert.equal(measureUs, 1_000_000);
     assert.deepEqual(
       requests.map(({ atUs, model, deadlineUs }) => [atUs, model, deadlineUs]),
       [
@@ -115,5 +117,8 @@ describe("load plan", () => {
         [1000, "b", 7000],
       ],
     );
+    const fast = planLoad(traced, { scale: 100 });
+    assert.deepEqual([fast.measureUs, fast.requests.length], [450_001, 3]);
+    assert.throws(() => planLoad(traced, { scale: 100, warmupS: 0.5 }), /t\.csv: .*within the warm-up of 0\.5 s/s);
   });
 });

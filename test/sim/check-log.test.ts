@@ -63,6 +63,15 @@ test("simulated runs of every policy pass, and the goodput recomputed from the l
   }
 });
 
+test("the goodput of a run that ended with its trace is the simulator's", () => {
+  const rows = Array.from({ length: 300 }, (_, i) => `${i * 10_000},quick,`);
+  writeFileSync(path.join(folder, "trace.csv"), `arrival_us,model,slo_us\n${rows.join("\n")}\n`);
+  const models = (smallScenarioJson().models as Record<string, unknown>[]).map(({ arrivals: _, ...model }) => model);
+  const { total } = record(smallScenarioJson({ models, trace: { file: "trace.csv" } }), "slackline", 2);
+  assert.ok(Math.abs(total.goodput_per_s - 200) < 3, String(total.goodput_per_s));
+  assert.equal(checkLog(LOG, SCENARIO).window!.goodput_per_s, total.goodput_per_s);
+});
+
 test("runs of the daemon's scheduler with noise, measured spreads, lanes, replicas and overload pass", () => {
   for (const scale of [1, 3]) {
     record(RICH, "slackline", scale);

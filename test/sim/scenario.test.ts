@@ -3,13 +3,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
-import { ArrivalStream } from "../../bench/scenario/arrivals.ts";
+import { ArrivalStream, traceScaleMax } from "../../bench/scenario/arrivals.ts";
 import { linearFit, toProfile } from "../../bench/scenario/profile.ts";
 import { Random } from "../../bench/scenario/random.ts";
 import { readScenario } from "../../bench/scenario/read.ts";
 import { MODEL_KEYS, parseScenario, SCENARIO_KEYS, ScenarioError } from "../../bench/scenario/schema.ts";
 import { planningBoundPerS } from "../../bench/sim/planning-bound.ts";
+import { simulate } from "../../bench/sim/simulation.ts";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
+import { createScheduler } from "../../daemon/scheduler/index.ts";
 import { smallScenario, smallScenarioJson } from "./small-scenario.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "slackline-scenario-"));
@@ -137,7 +139,10 @@ test("a rate curve moves arrivals to where it is high", () => {
 test("a trace is played at its speed, with its own deadlines where it states them", () => {
   const file = path.join(folder, "trace.csv");
   writeFileSync(file, "arrival_us,model,slo_us\n1000,q,\n4000,steps,9000\n");
-  const scenario = readScenarioFrom({ trace: { file: "trace.csv", speed: 2, models: { q: "quick" } } });
+  const scenario = readScenarioFrom({
+    warmup_s: 0,
+    trace: { file: "trace.csv", speed: 2, models: { q: "quick" } },
+  });
   const arrivals = [...new ArrivalStream(scenario, { scale: 2 })].map(({ atUs, model, budgetUs, explicit }) => ({
     atUs,
     model,
@@ -156,6 +161,30 @@ function readScenarioFrom(changes: Record<string, unknown>) {
   writeFileSync(file, JSON.stringify(smallScenarioJson({ models, ...changes })));
   return readScenario(file);
 }
+
+test("a run ends with its trace where that is shorter, and is refused where nothing is left to measure", () => {
+  const rows = Array.from({ length: 400 }, (_, i) => `${(i + 1) * 10_000},quick,`);
+  writeFileSync(path.join(folder, "short.csv"), `arrival_us,model,slo_us\n${rows.join("\n")}\n`);
+  const scenario = readScenarioFrom({ warmup_s: 0.2, measure_s: 3, best_effort: [], trace: { file: "short.csv" } });
+  const run = (scale: number) =>
+    simulate(scenario, { policy: "slackline", scheduler: (options) => createScheduler(options), scale });
+  for (const [scale, measuredS] of [
+    [0.5, 3],
+    [1, 3],
+    [4, 0.8],
+  ] as const) {
+    const { measured_s, total } = run(scale);
+    assert.ok(Math.abs(measured_s - measuredS) < 0.001, `${measured_s} s at ${scale}`);
+    assert.ok(Math.abs(total.goodput_per_s / (100 * scale) - 1) < 0.02, `${total.goodput_per_s}/s at ${scale}`);
+  }
+  assert.throws(
+    () => run(21),
+    /short\.csv: 1 problem\n {2}at this speed it ends after 0\.190477 s, within the warm-up of 0\.2 s/,
+  );
+  // Ten of the longest SLO, 80 ms, are left beside the warm-up.
+  assert.equal(traceScaleMax(scenario), 4);
+  assert.equal(traceScaleMax(smallScenario()), Number.POSITIVE_INFINITY);
+});
 
 test("bad traces are told with their lines, unknown models by name", () => {
   writeFileSync(path.join(folder, "bad.csv"), "arrival_us,model,slo_us\n5,quick,\n3,quick,\nx,quick,\n");

@@ -2,6 +2,7 @@
 import { createScheduler } from "../../../daemon/scheduler/index.ts";
 import type { Scheduler, SchedulerOptions } from "../../../daemon/scheduler/types.ts";
 import { boundCapacity } from "../../bounds/bound-capacity.ts";
+import { traceScaleMax } from "../../scenario/arrivals.ts";
 import type { Scenario } from "../../scenario/types.ts";
 import { ATTAINMENT_MIN, searchCapacity } from "../../sim/capacity.ts";
 import { nominalRatePerS } from "../../sim/planning-bound.ts";
@@ -62,7 +63,11 @@ function capacity(job: PolicyJob): CapacityOutcome {
   const { scenario, seeds } = job;
   const measured = strongest(job).map((variant) => {
     const [first, ...others] = seeds;
-    const found = searchCapacity((scale) => simulated(scenario, variant, first!, scale));
+    const found = searchCapacity(
+      (scale) => simulated(scenario, variant, first!, scale),
+      undefined,
+      traceScaleMax(scenario),
+    );
     const scales = [{ all: found.capacity_scale, worst: found.capacity_worst_model_scale }];
     for (const seed of others)
       scales.push(scalesNear(scales[0]!, (scale) => simulated(scenario, variant, seed, scale)));
