@@ -16,16 +16,22 @@ const MEASURE_S = 30;
  * left out, since they yield to all others, and so are those that were answered from the cache. Requests that fell back are those
  * of the model that was asked: the simulated one falls back, too.
  *
- * @throws {Error} where no model is ready
+ * @throws {Error} where no model is ready, or the daemon was started anew in between
  */
 export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: string): LiveScenario {
+  if (before.pid !== after.pid) {
+    throw new Error(`the daemon at ${source} was started anew while it was observed; observe it once more`);
+  }
   const windowS = (after.now_us - before.now_us) / 1e6;
   const notes: string[] = [];
   const lanes = after.lanes.filter(({ kind }) => kind === "device").length;
   const names = new Map<string, number>();
   for (const { name } of after.models) names.set(name, (names.get(name) ?? 0) + 1);
   const nameOf = ({ name, version }: ModelStatus): string => (names.get(name) === 1 ? name : `${name}/${version}`);
-  const ready = after.models.filter((model) => model.state === "READY" && placement(model) !== null);
+  const replicaLanes = new Set(after.lanes.filter(({ kind }) => kind === "replica").map(({ lane }) => lane));
+  const placed = (model: ModelStatus): Record<string, unknown> | null =>
+    model.state === "READY" ? placement(model, replicaLanes) : null;
+  const ready = after.models.filter((model) => placed(model) !== null);
   const fallbackOf = ({ fallback }: ModelStatus): ModelStatus | undefined => {
     const named = ready.filter(({ name, version }) => fallback === name || fallback === `${name}/${version}`);
     return named.sort((a, b) => b.traffic - a.traffic)[0];
@@ -36,8 +42,8 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
   };
   const models = after.models.flatMap((model) => {
     const name = nameOf(model);
-    const placed = model.state === "READY" ? placement(model) : null;
-    if (placed === null) {
+    const where = placed(model);
+    if (where === null) {
       notes.push(`${name} is left out: it is ${model.state === "READY" ? "without a profile" : "not ready"}`);
       return [];
     }
@@ -64,7 +70,7 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
         max_batch: model.max_batch,
         slo_ms: model.slo_ms,
         items: Math.min(items, model.max_batch),
-        ...placed,
+        ...where,
         ...(fallback === undefined ? {} : { fallback: nameOf(fallback) }),
         ...(rate === 0 ? {} : { arrivals: { process: "poisson", rate_per_s: rate } }),
       },
@@ -83,12 +89,12 @@ export function liveScenario(before: DaemonStatus, after: DaemonStatus, source: 
 }
 
 /** Where a model executes, in a scenario's terms; null where it has no profile there. */
-function placement(model: ModelStatus): Record<string, unknown> | null {
+function placement(model: ModelStatus, replicaLanes: ReadonlySet<string>): Record<string, unknown> | null {
   const { placement: where, profile_ms, replica_profile_ms, lanes } = model;
   const onDevice = (where === "device" || where === "both") && profile_ms !== null && profile_ms.length > 0;
   const onReplicas = (where === "replica" || where === "both") && replica_profile_ms !== null;
   if (!onDevice && !onReplicas) return null;
-  const replicas = Math.max(1, lanes.length - (onDevice ? 1 : 0));
+  const replicas = Math.max(1, lanes.filter((lane) => replicaLanes.has(lane)).length);
   return {
     ...(onDevice ? { profile: { points_ms: rising(profile_ms) } } : { devices: [] }),
     ...(onReplicas ? { cpu_replicas: { count: replicas, profile: { points_ms: rising(replica_profile_ms) } } } : {}),

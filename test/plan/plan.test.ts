@@ -131,6 +131,36 @@ test("a daemon's rates are those between two snapshots", () => {
   assert.throws(() => liveScenario(before, sampleStatus({ models: [loading] }), "here:8001"), /no model that is ready/);
 });
 
+test("a model's replicas are those of its lanes that are replicas, however many devices there are", () => {
+  const [gpu] = sampleStatus().lanes;
+  const lanes = [
+    ...["cuda0", "cuda1"].map((lane) => ({ ...gpu!, lane })),
+    ...["cpu/fast/1/0", "cpu/fast/1/1", "cpu/slow/1/0"].map((lane) => ({ ...gpu!, lane, kind: "replica" as const })),
+  ];
+  const fast = sampleModel("fast", {
+    placement: "both",
+    replica_profile_ms: [[1, 7]],
+    lanes: ["cuda0", "cuda1", "cpu/fast/1/0", "cpu/fast/1/1"],
+  });
+  const { scenario: found } = liveScenario(
+    sampleStatus(),
+    sampleStatus({ now_us: 2_000_000, models: [fast], lanes }),
+    "here",
+  );
+  assert.equal(found.models[0]!.cpu_replicas!.count, 2);
+  assert.deepEqual(
+    found.devices.map(({ lanes }) => lanes),
+    [2],
+  );
+});
+
+test("a daemon that was started anew while it was observed has no rates to tell", () => {
+  assert.throws(
+    () => liveScenario(sampleStatus(), sampleStatus({ pid: 99, now_us: 500_000 }), "here:8001"),
+    /^Error: the daemon at here:8001 was started anew while it was observed; observe it once more$/,
+  );
+});
+
 test("what a daemon answered from its cache is no load to plan for", () => {
   const { counts } = sampleModel("fast");
   const later = { ...counts, requests: 200, on_time: 150, best_effort: 50, cache_hits: 100, items: 300 };
