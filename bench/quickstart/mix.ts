@@ -70,14 +70,14 @@ export function mixedLoad(status: DaemonStatus, options: MixOptions): Scenario |
     warmup_s: warmupS,
     measure_s: measureS,
     models,
-    best_effort: [backlogOf(filler.model)],
+    best_effort: [backlogOf(filler.model, filler.points)],
   };
   return parseScenario(scenario, "quickstart");
 }
 
 /** As jobs without deadlines are written: several items in a request, and a few batches of them on their way. */
-function backlogOf({ name, max_batch }: ModelStatus) {
-  const items = Math.min(BACKLOG_ITEMS, max_batch);
+function backlogOf({ name, max_batch }: ModelStatus, points: Points) {
+  const items = Math.min(BACKLOG_ITEMS, max_batch, points.at(-1)![0]);
   return { model: name, backlog: "infinite", items, outstanding: Math.ceil((4 * max_batch) / items) };
 }
 

@@ -1,6 +1,6 @@
 /** The scenario format, used unchanged by the simulator and the load test: its schema, and how problems are told. */
 import { z } from "zod";
-import type { ProfileSpec, Scenario } from "./types.ts";
+import type { ProfileSpec, Scenario, ScenarioDevice, ScenarioModel } from "./types.ts";
 
 export type {
   ArrivalsSpec,
@@ -16,6 +16,18 @@ const positive = z.number().positive();
 const share = z.number().min(0).max(1);
 const name = z.string().min(1);
 
+/** As in a daemon. */
+const BATCH_MAX = 65_536;
+/** Lanes of a device, and replicas of a model. */
+const LANES_MAX = 256;
+
+function countUpTo(most: number): z.ZodInt {
+  return z
+    .int()
+    .min(1)
+    .max(most, { error: ({ input }) => `${input} is too much; it is a whole number from 1 to ${most}` });
+}
+
 const profileSchema = z.union(
   [
     z
@@ -25,7 +37,7 @@ const profileSchema = z.union(
       }),
     z.strictObject({
       points_ms: z
-        .array(z.tuple([z.int().min(1), positive]))
+        .array(z.tuple([countUpTo(BATCH_MAX), positive]))
         .min(1)
         .refine(
           (points) => points.every((p, i) => i === 0 || (p[0] > points[i - 1]![0] && p[1] >= points[i - 1]![1])),
@@ -35,7 +47,9 @@ const profileSchema = z.union(
         ),
     }),
   ],
-  { error: 'expected {"alpha_ms": A, "beta_ms": B} or {"points_ms": [[batch, ms], ...]} with ascending batches' },
+  {
+    error: `expected {"alpha_ms": A, "beta_ms": B} or {"points_ms": [[batch, ms], ...]} with ascending batches, up to ${BATCH_MAX}`,
+  },
 );
 
 const arrivalsSchema = z
@@ -69,7 +83,7 @@ const itemsSchema = z.union(
 const modelSchema = z
   .strictObject({
     name,
-    max_batch: z.int().min(1),
+    max_batch: countUpTo(BATCH_MAX),
     slo_ms: positive,
     profile: profileSchema.optional(),
     arrivals: arrivalsSchema.optional(),
@@ -81,7 +95,7 @@ const modelSchema = z
     explicit_deadlines: z.boolean().default(true),
     shed: z.boolean().default(false),
     deadline_spread: z.number().min(0).lt(1).default(0),
-    cpu_replicas: z.strictObject({ count: z.int().min(1), profile: profileSchema }).optional(),
+    cpu_replicas: z.strictObject({ count: countUpTo(LANES_MAX), profile: profileSchema }).optional(),
     time_ratios: z.array(positive).min(1).optional(),
     devices: z.array(name).optional(),
     tenant: z.string().default(""),
@@ -89,16 +103,8 @@ const modelSchema = z
     fallback: name.optional(),
   })
   .superRefine((model, context) => {
-    const most = typeof model.items === "number" ? model.items : model.items.max;
-    const max = batchMax(model);
-    if (most > max) {
-      const limit = max === model.max_batch ? "max_batch" : "the profile's largest bucket";
-      context.addIssue({
-        code: "custom",
-        path: ["items"],
-        message: `requests of ${most} items do not fit into ${limit} (${max})`,
-      });
-    }
+    const problem = itemsProblem(model.items, model);
+    if (problem !== null) context.addIssue({ code: "custom", path: ["items"], message: problem });
     if (model.devices?.length === 0 && model.cpu_replicas === undefined) {
       context.addIssue({
         code: "custom",
@@ -118,7 +124,7 @@ const scenarioObject = z.strictObject({
     .array(
       z.strictObject({
         name,
-        lanes: z.int().min(1).default(1),
+        lanes: countUpTo(LANES_MAX).default(1),
         speed: positive.default(1),
       }),
     )
@@ -174,10 +180,22 @@ export class ScenarioError extends Error {
   }
 }
 
-/** Largest batch that can be executed: a measured profile may end below `max_batch`. */
-export function batchMax(model: { max_batch: number; profile?: ProfileSpec | undefined }): number {
-  if (model.profile === undefined || !("points_ms" in model.profile)) return model.max_batch;
-  return Math.min(model.max_batch, model.profile.points_ms.at(-1)?.[0] ?? model.max_batch);
+/** What of a model limits its batches. */
+type Batching = Pick<ScenarioModel, "max_batch" | "profile" | "devices" | "cpu_replicas">;
+
+/** Largest batch that can be executed: a measured profile, of the replicas where there are only these, may end below `max_batch`. */
+export function batchMax({ max_batch, profile, devices, cpu_replicas }: Batching): number {
+  const limiting: ProfileSpec | undefined = devices?.length === 0 ? cpu_replicas?.profile : profile;
+  if (limiting === undefined || !("points_ms" in limiting)) return max_batch;
+  return Math.min(max_batch, limiting.points_ms.at(-1)?.[0] ?? max_batch);
+}
+
+function itemsProblem(items: ScenarioModel["items"], model: Batching): string | null {
+  const most = typeof items === "number" ? items : items.max;
+  const max = batchMax(model);
+  if (most <= max) return null;
+  const profile = model.devices?.length === 0 ? "the replicas' profile's" : "the profile's";
+  return `requests of ${most} items do not fit into ${max === model.max_batch ? "max_batch" : `${profile} largest bucket`} (${max})`;
 }
 
 /**
@@ -190,6 +208,7 @@ export function parseScenario(value: unknown, source: string): Scenario {
   const parsed = scenarioSchema.safeParse(value);
   const problems = parsed.error?.issues.map((issue) => `${pathOf(issue.path)}${issue.message}`) ?? [];
   problems.push(...crossProblems(value));
+  if (parsed.success) problems.push(...bestEffortProblems(parsed.data), ...laneProblems(parsed.data));
   if (parsed.success && problems.length === 0) return parsed.data;
   throw new ScenarioError(source, problems);
 }
@@ -229,6 +248,40 @@ function crossProblems(value: unknown): string[] {
       if (typeof to === "string" && !models.has(to)) problems.push(`trace.models.${from}: no model is named '${to}'`);
     }
   }
+  return problems;
+}
+
+function bestEffortProblems({ best_effort, models }: Scenario): string[] {
+  return best_effort.flatMap(({ model: asked, items }, i) => {
+    const model = models.find((one) => one.name === asked);
+    const problem = items === undefined || model === undefined ? null : itemsProblem(items, model);
+    return problem === null ? [] : [`best_effort[${i}].items: ${problem} of '${asked}'`];
+  });
+}
+
+/** Names of a device's lanes, as logs and the scheduler have them. */
+export function deviceLanes({ name, lanes }: ScenarioDevice): string[] {
+  return lanes === 1 ? [name] : Array.from({ length: lanes }, (_, i) => `${name}/${i}`);
+}
+
+/** Names of the lanes of a model's replicas. */
+export function replicaLanes({ name, cpu_replicas }: ScenarioModel): string[] {
+  return Array.from({ length: cpu_replicas?.count ?? 0 }, (_, i) => `cpu/${name}/${i}`);
+}
+
+function laneProblems({ devices, models }: Scenario): string[] {
+  const owners = new Map<string, string>();
+  const problems: string[] = [];
+  const take = (field: string, name: string, lanes: readonly string[]): void => {
+    const taken = lanes.find((lane) => owners.has(lane));
+    // Two of one name are told already.
+    if (taken !== undefined && owners.get(taken) !== name) {
+      problems.push(`${field}: '${name}' has a lane '${taken}', and so has '${owners.get(taken)}'; name one otherwise`);
+    }
+    for (const lane of lanes) owners.set(lane, name);
+  };
+  devices.forEach((device, i) => void take(`devices[${i}].name`, device.name, deviceLanes(device)));
+  models.forEach((model, i) => void take(`models[${i}].name`, model.name, replicaLanes(model)));
   return problems;
 }
 

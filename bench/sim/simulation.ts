@@ -7,7 +7,7 @@ import type { RequestId, Scheduler, SchedulerOptions } from "../../daemon/schedu
 import { type Arrival, ArrivalStream, runLengthUs } from "../scenario/arrivals.ts";
 import { toProfile } from "../scenario/profile.ts";
 import { Random } from "../scenario/random.ts";
-import { batchMax, ScenarioError } from "../scenario/schema.ts";
+import { batchMax, deviceLanes, replicaLanes, ScenarioError } from "../scenario/schema.ts";
 import type { BestEffortSpec, Scenario, ScenarioModel } from "../scenario/types.ts";
 import { EventQueue, SimEvent } from "./event-queue.ts";
 import { nominalRatePerS, planningBoundPerS } from "./planning-bound.ts";
@@ -83,11 +83,11 @@ class Simulation {
   }
 
   #makeDevices(): void {
-    for (const { name, lanes } of this.#scenario.devices) {
-      for (let i = 0; i < lanes; i++) this.#makeDevice(lanes === 1 ? name : `${name}/${i}`, name, "device");
+    for (const device of this.#scenario.devices) {
+      for (const lane of deviceLanes(device)) this.#makeDevice(lane, device.name, "device");
     }
-    for (const { name, cpu_replicas } of this.#scenario.models) {
-      for (let i = 0; i < (cpu_replicas?.count ?? 0); i++) this.#makeDevice(`cpu/${name}/${i}`, "cpu", "replica");
+    for (const model of this.#scenario.models) {
+      for (const lane of replicaLanes(model)) this.#makeDevice(lane, "cpu", "replica");
     }
   }
 
@@ -117,11 +117,11 @@ class Simulation {
       });
       const random = new Random(this.#seed, `profile:${model.name}`);
       const told = 1 + profile_error * (2 * random.uniform() - 1);
+      const replicas = new Set(replicaLanes(model));
       for (const device of this.#devices) {
         const name = this.#deviceOfLane.get(device.lane)!;
         if (device.kind === "replica") {
-          if (device.lane.startsWith(`cpu/${model.name}/`))
-            this.#loadOn(device, model, model.cpu_replicas!.profile, 1, told);
+          if (replicas.has(device.lane)) this.#loadOn(device, model, model.cpu_replicas!.profile, 1, told);
         } else if (model.devices === undefined || model.devices.includes(name)) {
           const { speed } = devices.find((candidate) => candidate.name === name)!;
           this.#loadOn(device, model, model.profile!, 1 / speed, told);

@@ -96,7 +96,9 @@ describe("mixed load", () => {
 
   it("never asks for more of a very fast model than the wire can carry", () => {
     const status = sampleStatus({ models: [sampleModel("tiny", { profile_ms: [[1, 0.01]] })] });
-    assert.ok(mixedLoad(status, MIX)!.models[0]!.arrivals!.rate_per_s <= 200);
+    const { models, best_effort } = mixedLoad(status, MIX)!;
+    assert.ok(models[0]!.arrivals!.rate_per_s <= 200);
+    assert.equal(best_effort[0]!.items, 1, "as many as its largest bucket");
   });
 });
 

@@ -62,6 +62,50 @@ test("all problems of a scenario are told at once, each with its path", () => {
   }
 });
 
+test("what no batch can hold, and more than can be simulated, is refused", () => {
+  const model = { name: "m", max_batch: 8, slo_ms: 50, profile: { alpha_ms: 1, beta_ms: 1 } };
+  const replicas = {
+    count: 1,
+    profile: {
+      points_ms: [
+        [1, 2],
+        [4, 5],
+      ],
+    },
+  };
+  const best_effort = [{ model: "m", backlog: 5, items: { min: 1, max: 9 } }];
+  const problems = [
+    ...problemsOf(smallScenarioJson({ models: [model], best_effort })),
+    ...problemsOf({ name: "x", measure_s: 1, models: [{ ...model, items: 8, devices: [], cpu_replicas: replicas }] }),
+    ...problemsOf({
+      name: "x",
+      measure_s: 1,
+      devices: [{ name: "g", lanes: 257 }],
+      models: [{ ...model, max_batch: 1e9, cpu_replicas: { ...replicas, count: 1e9 } }],
+    }),
+  ];
+  assert.deepEqual(problems, [
+    "best_effort[0].items: requests of 9 items do not fit into max_batch (8) of 'm'",
+    "models[0].items: requests of 8 items do not fit into the replicas' profile's largest bucket (4)",
+    "devices[0].lanes: 257 is too much; it is a whole number from 1 to 256",
+    "models[0].max_batch: 1000000000 is too much; it is a whole number from 1 to 65536",
+    "models[0].cpu_replicas.count: 1000000000 is too much; it is a whole number from 1 to 256",
+  ]);
+  const beside = { ...model, items: 8, cpu_replicas: replicas };
+  assert.deepEqual(problemsOf({ name: "x", measure_s: 1, models: [beside] }), [], "the device holds them");
+});
+
+test("names that would give two lanes one name are refused", () => {
+  const devices = [{ name: "g", lanes: 2 }, { name: "g/0" }, { name: "cpu/steps/1" }];
+  const models = (smallScenarioJson().models as Record<string, unknown>[]).map((model, i) =>
+    i === 1 ? { ...model, cpu_replicas: { count: 2, profile: { alpha_ms: 1, beta_ms: 1 } } } : model,
+  );
+  assert.deepEqual(problemsOf(smallScenarioJson({ devices, models })), [
+    "devices[1].name: 'g/0' has a lane 'g/0', and so has 'g'; name one otherwise",
+    "models[1].name: 'steps' has a lane 'cpu/steps/1', and so has 'cpu/steps/1'; name one otherwise",
+  ]);
+});
+
 test("every key of the format is documented", () => {
   const text = readFileSync(path.join(PACKAGE_ROOT, "bench", "scenarios", "README.md"), "utf8");
   for (const key of [...SCENARIO_KEYS, ...MODEL_KEYS]) assert.ok(text.includes(`| \`${key}\` |`), key);

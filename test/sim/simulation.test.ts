@@ -203,6 +203,18 @@ test("models on CPU replicas alone are executed there", () => {
   assert.equal(devices.cpu!.executions, total.offered);
 });
 
+test("replicas are those of the model that has them, however others are named", () => {
+  const model = { max_batch: 2, slo_ms: 50, arrivals: { process: "uniform", rate_per_s: 20 } };
+  const profile = { alpha_ms: 2, beta_ms: 1 };
+  const models = [
+    { ...model, name: "a", profile },
+    { ...model, name: "a/b", devices: [], cpu_replicas: { count: 1, profile } },
+  ];
+  const { devices, total } = run(smallScenario({ models, best_effort: [] })).result;
+  assert.equal(total.attainment, 1);
+  assert.deepEqual([devices.gpu0!.executions, devices.cpu!.executions], [total.offered / 2, total.offered / 2]);
+});
+
 test("gathering delays a batch that was not staged", () => {
   const models = [
     {
