@@ -26,7 +26,9 @@ export type ProblemKind =
   /** A request overtaken by one that came later and is due later. */
   | "order"
   /** A request or execution without an end. */
-  | "unfinished";
+  | "unfinished"
+  /** No request at all, though the scenario has some. */
+  | "empty";
 
 export interface Problem {
   /** 1-based; 0 for what concerns the log as a whole. */
@@ -308,6 +310,9 @@ class LogChecker {
 
   finish(): LogCheck {
     this.#judgeOrder();
+    if (this.#requests.size === 0 && this.#expected.asks) {
+      this.#problem("empty", "no request arrives in the log, though the scenario has some", 0);
+    }
     for (const { waiting, chosenUs, message, line } of this.#overtaken) {
       // One that was chosen already, and had to wait for another lane, was not in the queue any more.
       if (waiting.chosenUs > chosenUs) this.#problem("order", message, line);

@@ -18,6 +18,7 @@ interface ScenarioJson {
     readonly time_ratios?: readonly number[];
     readonly cpu_replicas?: { readonly count: number; readonly profile: ProfileJson };
     readonly devices?: readonly string[];
+    readonly arrivals?: unknown;
     readonly explicit_deadlines?: boolean;
     readonly shed?: boolean;
   }[];
@@ -52,6 +53,8 @@ export interface Expectations {
   readonly toUs: number;
   /** Whether arrivals may end before the window, which then ends with them. */
   readonly arrivalsMayEnd: boolean;
+  /** Whether there are to be requests. */
+  readonly asks: boolean;
 }
 
 /** Standard deviations at which simulated noise is cut. */
@@ -126,5 +129,8 @@ export function readExpectations(file: string): Expectations {
   }
   const fromUs = Math.round(warmup_s * 1e6);
   const toUs = fromUs + Math.round(measure_s * 1e6);
-  return { models, lanes: allLanes, fromUs, toUs, arrivalsMayEnd: scenario.trace !== undefined };
+  const traced = scenario.trace !== undefined;
+  const asked =
+    scenario.models.some(({ arrivals }) => arrivals !== undefined) || (scenario.best_effort ?? []).length > 0;
+  return { models, lanes: allLanes, fromUs, toUs, arrivalsMayEnd: traced, asks: traced || asked };
 }

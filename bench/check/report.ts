@@ -24,6 +24,6 @@ export function checkText({ problems, total, window, executions, best_effort_ans
   return lines.join("\n");
 }
 
-function tallyText({ on_time, late, dropped, attainment }: Tally): string {
-  return `${count(on_time)} on time (${percent(attainment)}), ${count(late)} late, ${count(dropped)} dropped`;
+function tallyText({ offered, on_time, late, dropped, attainment }: Tally): string {
+  return `${count(on_time)} on time (${offered > 0 ? percent(attainment) : "–"}), ${count(late)} late, ${count(dropped)} dropped`;
 }

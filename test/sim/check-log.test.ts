@@ -246,6 +246,25 @@ test("a log cut in the middle of a line is told, not a crash", () => {
   assert.ok(problems.some(({ kind }) => kind === "syntax" || kind === "unfinished"));
 });
 
+test("a log without requests is none of a scenario that has some", () => {
+  writeFileSync(LOG, "");
+  writeFileSync(SCENARIO, JSON.stringify(smallScenarioJson()));
+  for (const live of [false, true]) {
+    const outcome = checkLog(LOG, SCENARIO, { live });
+    assert.deepEqual(
+      outcome.problems.map(({ kind }) => kind),
+      ["empty"],
+    );
+    assert.match(
+      checkText(outcome),
+      /0 on time \(–\).*1 problem:\n {2}empty: no request arrives in the log, though the scenario has some/s,
+    );
+  }
+  const models = (smallScenarioJson().models as Record<string, unknown>[]).map(({ arrivals: _, ...model }) => model);
+  writeFileSync(SCENARIO, JSON.stringify(smallScenarioJson({ models, best_effort: [] })));
+  assert.deepEqual(checkLog(LOG, SCENARIO).problems, []);
+});
+
 test("a live log may have lanes, times and versions of its own, but no overlap", () => {
   writeFileSync(SCENARIO, JSON.stringify(smallScenarioJson()));
   const sound = [
