@@ -1,4 +1,3 @@
-import type { Histogram } from "hdr-histogram-js";
 import type { DeviceFigures, ServedFigures } from "./daemon-status.ts";
 import type { LoadRecord } from "./load-run.ts";
 import { type Figures, type Percentiles, percentiles } from "./recorder.ts";
@@ -22,7 +21,7 @@ export interface ModelResult extends Figures {
 /** A load test's result, as it is written with `--json`: the simulator's keys, and what only a live run has. */
 export interface LoadResult extends RunDescription {
   readonly measured_s: number;
-  /** False where the generator could not keep to its schedule: latencies and counts then say nothing of the daemon. */
+  /** False where nothing was measured, or the generator could not keep to its schedule: latencies and counts then say nothing of the daemon. */
   readonly valid: boolean;
   readonly problems: readonly string[];
   readonly interrupted: boolean;
@@ -53,7 +52,7 @@ export function loadResult({ run, record, lagMsMax, devices, served }: ResultInp
     const ofDaemon = served.get(name);
     models[name] = ofDaemon === undefined ? figures : { ...figures, served: ofDaemon };
   }
-  const problems = problemsOf(record.lagUs, lagMsMax);
+  const problems = problemsOf(record, lagMsMax);
   return {
     ...run,
     measured_s: measuredS,
@@ -69,7 +68,12 @@ export function loadResult({ run, record, lagMsMax, devices, served }: ResultInp
   };
 }
 
-function problemsOf(lagUs: Histogram, lagMsMax: number): string[] {
+function problemsOf({ lagUs, total, interrupted }: LoadRecord, lagMsMax: number): string[] {
+  const { offered, best_effort } = total.figures(0);
+  if (offered + best_effort.answered + best_effort.shed + best_effort.errors === 0) {
+    const why = interrupted ? "the run was stopped before one had ended" : "the scenario has none in that time";
+    return [`no request was measured: ${why}, so that nothing can be said of the daemon.`];
+  }
   const { p99 } = percentiles(lagUs);
   if (p99 <= lagMsMax) return [];
   return [

@@ -125,6 +125,13 @@ describe("load test command", () => {
     assert.match(run.stdout, /^INVALID: the generator could not keep to its schedule/m);
   });
 
+  it("ends with the same code where no request was measured", async () => {
+    const quiet = scenarioFile("quiet.json", { models: [{ ...text, arrivals: undefined }], measure_s: 0.1 });
+    const run = await bench([quiet, "--target", server.address, "--http", "127.0.0.1:1"]);
+    assert.equal(run.code, 3, run.stderr);
+    assert.match(run.stdout, /^INVALID: no request was measured: the scenario has none in that time/m);
+  });
+
   it("prints what it has when interrupted", async () => {
     const long = scenarioFile("long.json", { models: [text], measure_s: 600 });
     const run = await bench([long, "--target", server.address, "--http", "127.0.0.1:1"], (interrupt) => {

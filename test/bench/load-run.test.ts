@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type LoadRecord, LoadRun, type LoadRunOptions } from "../../bench/load/load-run.ts";
 import type { LoadPlan, PlannedBacklog, PlannedRequest } from "../../bench/load/plan.ts";
-import { loadResult } from "../../bench/load/result.ts";
+import { type LoadResult, loadResult } from "../../bench/load/result.ts";
 import type { CallOutcome } from "../../bench/load/target.ts";
 import { ANSWERED, VirtualClock, VirtualTarget } from "./virtual-load.ts";
 
@@ -35,6 +35,11 @@ function run(
 
 const figures = (record: LoadRecord, model = "m") => record.models.get(model)!.figures(record.measuredUs / 1e6);
 const timings = (batchItems: number) => ({ batchItems, bucket: batchItems, queueUs: 0, executeUs: 0, lane: "gpu0" });
+
+function resultOf(record: LoadRecord): LoadResult {
+  const run_ = { scenario: "s", seed: 1, scale: 1, target: "t", transport: "stream", started_at: "", warmup_s: 0 };
+  return loadResult({ run: run_, record, lagMsMax: 5, devices: {}, served: new Map() });
+}
 
 describe("load run", () => {
   it("sends each request at its time, however long the earlier ones take", async () => {
@@ -83,16 +88,7 @@ describe("load run", () => {
       const world = setUp(() => ({ afterUs: 1_000, outcome: ANSWERED }));
       world.clock.wakeDelayUs = wakeDelayUs;
       const record = await run(world, plan(Array.from({ length: 50 }, (_, n) => request(n * 20_000))));
-      const run_ = {
-        scenario: "s",
-        seed: 1,
-        scale: 1,
-        target: "t",
-        transport: "stream",
-        started_at: "",
-        warmup_s: 0,
-      };
-      return loadResult({ run: run_, record, lagMsMax: 5, devices: {}, served: new Map() });
+      return resultOf(record);
     };
     const punctual = await result(300);
     assert.equal(punctual.valid, true);
@@ -100,6 +96,23 @@ describe("load run", () => {
     const behind = await result(8_000);
     assert.equal(behind.valid, false);
     assert.match(behind.problems[0]!, /could not keep to its schedule.*8\.0 ms.*limit 5 ms/);
+  });
+
+  it("marks a run invalid in which nothing was measured", async () => {
+    const behaviour = () => ({ afterUs: 1_000, outcome: ANSWERED });
+    const none = resultOf(await run(setUp(behaviour), plan([])));
+    assert.equal(none.valid, false);
+    assert.match(none.problems[0]!, /^no request was measured: the scenario has none in that time/);
+    const stop = new AbortController();
+    const world = setUp(behaviour);
+    world.clock.after(400_000, () => stop.abort());
+    const early = await run(world, plan([request(0), request(600_000)], { warmupUs: 500_000 }), {
+      signal: stop.signal,
+    });
+    assert.equal(world.target.calls.length, 1);
+    assert.match(resultOf(early).problems[0]!, /^no request was measured: the run was stopped before one had ended/);
+    const filled = resultOf(await run(setUp(behaviour), plan([], { backlogs: [backlog()] })));
+    assert.equal(filled.valid, true, "work without deadlines is measured as well");
   });
 
   it("states no deadline where the scenario leaves it to the model, and still judges by the SLO", async () => {
