@@ -1,7 +1,6 @@
 /** The planner's command line. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import path from "node:path";
-import { parseArgs } from "node:util";
+import { checkWritable, writeJson } from "../../tools/command-line/output-file.ts";
+import { type NumberKind, numberOf, runTool, ToolError, UsageError } from "../../tools/command-line/run-tool.ts";
 import { fetchStatus, findStatusAddress } from "../load/daemon-status.ts";
 import { progressOn } from "../report/progress.ts";
 import { readScenario } from "../scenario/read.ts";
@@ -28,51 +27,41 @@ and what stands before it, and what adding a model would change: by simulation w
 Exit code: 0 where everything fits (with what is added), 3 where it does not, 1 where it can't be told, 2 for a wrong command line.
 `;
 
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
 const EXIT_TOO_MUCH = 3;
 const WINDOW_S = 10;
 
-class UsageError extends Error {}
-/** What the world, and not the program, is to blame for. */
-class PlanError extends Error {}
+const SEED: NumberKind = { ok: (value) => Number.isSafeInteger(value) && value >= 0, expected: "a whole number" };
+const WINDOW: NumberKind = { ok: (value) => value > 0 && value < 86_400, expected: "a number of seconds above 0" };
 
-async function main(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    allowPositionals: true,
-    options: {
-      target: { type: "string" },
-      http: { type: "string" },
-      window: { type: "string" },
-      add: { type: "string", multiple: true, default: [] },
-      seed: { type: "string" },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
+interface Values {
+  readonly target?: string;
+  readonly http?: string;
+  readonly window?: string;
+  readonly add: readonly string[];
+  readonly seed?: string;
+  readonly json?: string;
+}
+
+async function main(values: Values, positionals: readonly string[]): Promise<number> {
   const [file, ...more] = positionals;
   if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
   if ((file === undefined) === (values.target === undefined && values.http === undefined)) {
     throw new UsageError("what is to be planned? Give either the path of a scenario file, or --target HOST:PORT");
   }
-  const seed = values.seed === undefined ? null : positive("--seed", values.seed, true);
-  const windowS = values.window === undefined ? WINDOW_S : positive("--window", values.window, false);
+  const seed = numberOf("--seed", values.seed, SEED);
+  const windowS = numberOf("--window", values.window, WINDOW) ?? WINDOW_S;
+  if (values.json !== undefined) checkWritable(values.json);
   const { scenario: found, notes } =
     file === undefined
       ? await observed(values.target, values.http, windowS)
       : { scenario: readScenario(file), notes: [] };
-  const scenario = seed === null ? found : { ...found, seed };
+  const scenario = seed === undefined ? found : { ...found, seed };
   if (
     scenario.models.every(({ arrivals }) => arrivals === undefined) &&
     scenario.trace === undefined &&
     values.add.length === 0
   ) {
-    throw new PlanError(
+    throw new ToolError(
       `${scenario.name} has no requests to plan for; add some with --add, or observe it for longer with --window`,
     );
   }
@@ -83,11 +72,7 @@ async function main(args: readonly string[]): Promise<number> {
   const after = values.add.length === 0 ? null : planned({ ...grown, name: `${scenario.name} with what is added` });
   if (after !== null) process.stdout.write(`\n${planText(after)}\n${changeText(before, after)}\n`);
   if (values.json !== undefined) {
-    mkdirSync(path.dirname(values.json), { recursive: true });
-    writeFileSync(
-      values.json,
-      `${JSON.stringify({ plan: before, notes, added: values.add, plan_with_added: after }, null, 2)}\n`,
-    );
+    writeJson(values.json, { plan: before, notes, added: values.add, plan_with_added: after });
   }
   return (after ?? before).fits ? 0 : EXIT_TOO_MUCH;
 }
@@ -112,11 +97,11 @@ async function observed(
 ): Promise<{ scenario: Scenario; notes: readonly string[] }> {
   const address = target === undefined ? http! : await findStatusAddress(target, http);
   if (address === null) {
-    throw new PlanError(`no slackline daemon's HTTP port was found for ${target}; name it with --http HOST:PORT`);
+    throw new ToolError(`no slackline daemon's HTTP port was found for ${target}; name it with --http HOST:PORT`);
   }
   const snapshot = async () => {
     const status = await fetchStatus(address);
-    if (status === null) throw new PlanError(`no slackline daemon answers at http://${address}/status`);
+    if (status === null) throw new ToolError(`no slackline daemon answers at http://${address}/status`);
     return status;
   };
   const before = await snapshot();
@@ -125,25 +110,25 @@ async function observed(
   try {
     return liveScenario(before, await snapshot(), target ?? address);
   } catch (error) {
-    if (error instanceof ScenarioError || error instanceof PlanError) throw error;
-    throw new PlanError((error as Error).message);
+    if (error instanceof ScenarioError || error instanceof ToolError) throw error;
+    throw new ToolError((error as Error).message);
   }
 }
 
-function positive(name: string, text: string, whole: boolean): number {
-  const value = Number(text);
-  const right = whole ? Number.isSafeInteger(value) && value >= 0 : value > 0 && value < 86_400;
-  if (!right)
-    throw new UsageError(`${name} takes ${whole ? "a whole number" : "a number of seconds above 0"}, not '${text}'`);
-  return value;
-}
-
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  const usage = error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS") === true;
-  const expected = usage || error instanceof ScenarioError || error instanceof PlanError;
-  process.stderr.write(`slackline plan: ${expected ? (error as Error).message : (error as Error).stack}\n`);
-  if (usage) process.stderr.write(`\n${USAGE}`);
-  process.exitCode = usage ? EXIT_USAGE : EXIT_FAILED;
-}
+await runTool(
+  {
+    name: "slackline plan",
+    usage: USAGE,
+    allowPositionals: true,
+    options: {
+      target: { type: "string" },
+      http: { type: "string" },
+      window: { type: "string" },
+      add: { type: "string", multiple: true, default: [] },
+      seed: { type: "string" },
+      json: { type: "string" },
+    },
+    expected: [ScenarioError],
+  },
+  ({ values, positionals }) => main(values, positionals),
+);
