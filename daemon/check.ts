@@ -1,6 +1,4 @@
 /** `slackline check`: loads a repository as `slackline serve` does, says which models can be served and which can't, and ends. */
-import { existsSync } from "node:fs";
-import path from "node:path";
 import { EXIT_FAILED, readSettings } from "./command.ts";
 import { checkHelp } from "./config/command-line.ts";
 import type { DaemonSettings } from "./config/daemon-settings.ts";
@@ -27,10 +25,6 @@ function forCheck(settings: DaemonSettings): DaemonSettings {
 async function main(): Promise<void> {
   const settings = readSettings(checkHelp);
   if (settings === null) return;
-  const whyAbsent = (name: string): string =>
-    existsSync(path.join(settings.modelsDir, name))
-      ? "it has none of the versions that its configuration asks for"
-      : "no such model";
   // Whoever read the list may have seen enough; the exit code still says how it went.
   process.stdout.on("error", () => {});
   let daemon: Daemon | null = null;
@@ -41,7 +35,7 @@ async function main(): Promise<void> {
     const models = daemon.status().models.filter(({ reason }) => reason !== NOT_LOADED);
     // A daemon under explicit control waits for models that are not there yet; who asks for a check means one that is.
     const unknown = settings.loadModels.filter((asked) => asked !== "*" && !models.some(({ name }) => name === asked));
-    const lines = [...models.map(modelLine), ...unknown.map((name) => `${name}: can't be served: ${whyAbsent(name)}`)];
+    const lines = [...models.map(modelLine), ...unknown.map((name) => `${name}: can't be served: no such model`)];
     process.stdout.write(lines.map((line) => `${line}\n`).join(""));
     if (lines.length === 0) {
       await daemon.ready;

@@ -278,8 +278,11 @@ export class ModelRepository {
         list.push({ name, version: version.version, reason });
       }
     }
-    if (scanned.versions.length === 0 && scanned.reason !== null) {
-      list.push({ name, version: null, reason: scanned.reason });
+    if (scanned.versions.length === 0) {
+      if (scanned.reason !== null) list.push({ name, version: null, reason: scanned.reason });
+    } else if (list.length === 0 && this.#choose(scanned).length === 0) {
+      const found = scanned.versions.map(({ version }) => version).join(", ");
+      list.push({ name, version: null, reason: `its configuration asks for other versions than there are: ${found}` });
     }
     return list;
   }

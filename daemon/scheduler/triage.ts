@@ -35,9 +35,7 @@ export class Triage {
     const endsUs = meta.deadlineUs === null || !(meta.explicit || spec.shedImplicit) ? meta.expiresUs : meta.deadlineUs;
     if (endsUs !== null && endsUs <= nowUs) return { cause: "expired", detail: {} };
     if (meta.again === true) return null;
-    const isInTime = meta.deadlineUs !== null && meta.deadlineUs >= this.#earliestFinishUs(group, meta.items, nowUs);
-    if (isInTime) this.#makeRoom(model, meta, nowUs);
-    const full = fullFor(model, meta);
+    const full = this.#fullAfterMakingRoom(meta, group, nowUs);
     return full === null ? null : { cause: full.cause, detail: this.#fullDetail(group, full, nowUs) };
   }
 
@@ -49,13 +47,19 @@ export class Triage {
     return { limit, queuedItems, retryAfterUs: this.#drainUs(group, queuedItems, nowUs) };
   }
 
-  /** In a full queue work that nobody waits for by a deadline gives its place to work with one, the last to come first. */
-  #makeRoom(model: ModelState, meta: RequestMeta, nowUs: number): void {
-    for (let full = fullFor(model, meta); full !== null && full.own <= full.limit; full = fullFor(model, meta)) {
-      const last = lastBestEffort(model);
-      if (last === null) return;
+  /** In a full queue work without a deadline gives its place to work that can meet one, the last to come first. */
+  #fullAfterMakingRoom(meta: RequestMeta, group: Group, nowUs: number): Full | null {
+    const { queueItemsMax, queueBytesMax } = group.model.spec;
+    let full = fullFor(group.model, meta);
+    if (full === null || meta.deadlineUs === null) return full;
+    if (meta.items > queueItemsMax || meta.bytes > queueBytesMax) return full;
+    if (meta.deadlineUs < this.#earliestFinishUs(group, meta.items, nowUs)) return full;
+    for (; full !== null; full = fullFor(group.model, meta)) {
+      const last = lastBestEffort(group.model);
+      if (last === null) return full;
       this.#end(last, full.cause, this.#fullDetail(last.group, full, nowUs));
     }
+    return null;
   }
 
   /** Puts an admitted request where it belongs, unless it ends right away. */

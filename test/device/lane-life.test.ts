@@ -140,7 +140,7 @@ describe("life of a lane", () => {
   });
 
   it("gives up a model that fails its device, and not the one whose batch had begun when the process was gone", {
-    skip: !SHARES_MEMORY,
+    skip: !SHARES_MEMORY || ON_GPU,
   }, async () => {
     await withLane({}, async (rig) => {
       const settings = { warmValues: { index: 0 } };
@@ -164,7 +164,7 @@ describe("life of a lane", () => {
   });
 
   it("loads each model once where it is lost again while it loads them, and gives none up for that", {
-    skip: !SHARES_MEMORY,
+    skip: !SHARES_MEMORY || ON_GPU,
   }, async () => {
     await withLane({}, async (rig) => {
       const first = await rig.version(addOne(), { name: "first" });

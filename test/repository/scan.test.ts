@@ -289,6 +289,8 @@ test("only positive integers are versions, and the policy chooses among them", a
     "shared/config.yaml": "traffic: { 10: 0.1, 2: 0.9 }\n",
     ...versions("torn"),
     "torn/config.yaml": "traffic: { 1: 0.5, 2: 0.5 }\nversions: [2]\n",
+    "none/1/model.onnx": GOOD,
+    "none/config.yaml": "versions: [7]\n",
   });
   const result = await repository.scan();
   const served = ["all/1", "all/2", "all/10", "newest/10", "shared/2", "shared/10", "some/1", "two/2", "two/10"];
@@ -300,11 +302,20 @@ test("only positive integers are versions, and the policy chooses among them", a
   ]);
   const torn = result.unavailable.find(({ name }) => name === "torn");
   assert.equal(torn?.reason, "torn/config.yaml:1:15: traffic.1: names version 1, which `versions` leaves out");
+  const none = result.unavailable.find(({ name }) => name === "none");
+  assert.deepEqual(none, {
+    name: "none",
+    version: null,
+    reason: "its configuration asks for other versions than there are: 1",
+  });
   const beside = result.warnings.filter((text) => / is not served: /.test(text));
   assert.equal(beside.length, 6 * 4, "0, 01, v3 and -4 of each model");
   assert.deepEqual(
     result.warnings.filter((text) => !beside.includes(text)),
-    ["some: version 7 is asked for by its configuration, but does not exist"],
+    [
+      "none: version 7 is asked for by its configuration, but does not exist",
+      "some: version 7 is asked for by its configuration, but does not exist",
+    ],
   );
 });
 
