@@ -3,10 +3,11 @@ import { createRequire } from "node:module";
 import { type Arena, OutOfArenaMemory, openArenaIfPossible } from "../device/arena.ts";
 import { Backoff } from "../device/backoff.ts";
 import { cpuName } from "../device/choose-device.ts";
-import { CRASHES_MAX, CrashedBeside, loadInSpiteOfOthers, recentCrashes } from "../device/crashes.ts";
+import { CRASHES_MAX, CrashedBeside, Crashes, loadInSpiteOfOthers } from "../device/crashes.ts";
 import { HANG_LIMITS, type HangLimits } from "../device/hang-limits.ts";
 import { LaneDevice } from "../device/lane-device.ts";
 import {
+  type Culprit,
   type HostEvents,
   type LaneHost,
   startProcessHost,
@@ -64,8 +65,8 @@ interface Kept {
   readonly summary: string;
   sessions: Sessions;
   devices: LaneDevice[];
-  /** When its replicas were executing, or being loaded, while the process died. */
-  crashesAtMs: number[];
+  /** Those in which its replicas were executing, or being loaded. */
+  readonly crashes: Crashes;
 }
 
 interface Waiting {
@@ -90,15 +91,13 @@ export class CpuReplicas implements ReplicaPool {
   #arena: Arena | null = null;
   /** Null until the first model is loaded, and while the process restarts. */
   #host: LaneHost | null = null;
-  /** Of the process that is being ended: the model whose batch is the reason, null where none is. */
-  #culprit: { readonly model: string | null } | null = null;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   constructor(options: CpuReplicasOptions) {
     this.#options = options;
     this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
-    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#kill(reason, null));
+    this.#silence = new SilenceWatch(this.#limits, (reason) => this.#host?.kill(reason, null));
     this.#cache = options.cacheFolder === null ? null : new ProfileCache(options.cacheFolder);
   }
 
@@ -171,7 +170,7 @@ export class CpuReplicas implements ReplicaPool {
       summary: describeSplits(measured, split, sloUs),
       sessions,
       devices: [],
-      crashesAtMs: [],
+      crashes: new Crashes(),
     };
     await this.#makeDevices(kept);
     return kept;
@@ -217,7 +216,7 @@ export class CpuReplicas implements ReplicaPool {
     if (this.#host !== null) return this.#host;
     this.#arena ??= openArenaIfPossible("CPU replicas", (text) => this.#options.events.log("warn", text));
     const events: HostEvents = {
-      lost: (reason) => this.#lost(reason),
+      lost: (reason, culprit) => this.#lost(reason, culprit),
       output: (line) => this.#options.events.log("info", `CPU replicas: ${line}`),
     };
     const entry = siblingModule(import.meta.url, "pool-main");
@@ -319,8 +318,8 @@ export class CpuReplicas implements ReplicaPool {
     const { channel, warmed } = sessions;
     kept.devices = Array.from({ length: split.replicas }, (_, index) => {
       return new LaneDevice(`cpu/${version.key}#${index}`, "replica", this.#arena, this.#limits, {
-        fatal: (model, message) => this.#kill(`a CPU replica of ${model} died: ${message}`, model),
-        hung: (model, reason) => this.#kill(reason, model),
+        fatal: (model, message) => this.#host?.kill(`a CPU replica of ${model} died: ${message}`, model),
+        hung: (model, reason) => this.#host?.kill(reason, model),
         // Replicas execute side by side, but not faster for it while others are being measured.
         occupied: () => this.#silence.watching,
       });
@@ -361,23 +360,14 @@ export class CpuReplicas implements ReplicaPool {
     host.closeThread(channel);
   }
 
-  /** @param culprit the model whose batch is the reason; null where none is */
-  #kill(reason: string, culprit: string | null): void {
-    if (this.#host === null) return;
-    this.#culprit ??= { model: culprit };
-    this.#host.kill(reason);
-  }
-
-  #lost(reason: string): void {
-    const culprit = this.#culprit;
-    this.#culprit = null;
+  #lost(reason: string, culprit: Culprit): void {
     this.#host = null;
     const text = `the CPU replicas' process was lost: ${reason}`;
     this.#options.events.log("warn", text);
     const suspects = [...this.#models.values()].filter(({ version, devices }) => {
-      return culprit === null ? devices.some((one) => one.executing !== null) : version.key === culprit.model;
+      return culprit === undefined ? devices.some((one) => one.executing !== null) : version.key === culprit;
     });
-    for (const kept of suspects) kept.crashesAtMs.push(Date.now());
+    for (const { crashes } of suspects) crashes.count();
     for (const { devices } of this.#models.values()) for (const device of devices) device.lose(text);
     this.#loading?.reject(new (suspects.length === 0 ? LoadError : CrashedBeside)("crashed", text));
     for (const unloaded of this.#unloading.values()) unloaded();
@@ -403,7 +393,7 @@ export class CpuReplicas implements ReplicaPool {
             break;
           }
           if (error instanceof LoadError && error.code === "crashed" && this.#host === null) {
-            kept.crashesAtMs.push(Date.now());
+            kept.crashes.count();
             break;
           }
           this.#drop(kept, error as Error);
@@ -418,8 +408,7 @@ export class CpuReplicas implements ReplicaPool {
   }
 
   async #bringBack(kept: Kept): Promise<void> {
-    kept.crashesAtMs = recentCrashes(kept.crashesAtMs);
-    if (kept.crashesAtMs.length >= CRASHES_MAX) {
+    if (kept.crashes.areTooMany()) {
       throw new LoadError(
         "invalid",
         `it was in use each of the last ${CRASHES_MAX} times when the CPU replicas crashed`,

@@ -19,7 +19,17 @@ export async function loadInSpiteOfOthers<Loaded>(load: () => Promise<Loaded>): 
   }
 }
 
-/** When a model's process died by it, without what is too long ago to count. */
-export function recentCrashes(atMs: readonly number[]): number[] {
-  return atMs.filter((at) => Date.now() - at < WINDOW_MS);
+/** Of a model: when its process died by it, as far as is known. */
+export class Crashes {
+  #atMs: number[] = [];
+
+  count(): void {
+    this.#atMs.push(Date.now());
+  }
+
+  /** Whether it is to be given up. */
+  areTooMany(): boolean {
+    this.#atMs = this.#atMs.filter((at) => Date.now() - at < WINDOW_MS);
+    return this.#atMs.length >= CRASHES_MAX;
+  }
 }

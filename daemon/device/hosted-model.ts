@@ -227,7 +227,8 @@ export class HostedModel {
     };
     const run: TrialRun = async (shape, bucket) => {
       const kind = { shape, bucket };
-      const bytes = this.#bytesInPlace(kind);
+      // What the first run of a kind shows its outputs to take, the next one has room for.
+      const bytes = Math.max(this.#layouts.get(shape).inputsBytes, this.#slotBytes);
       if (slot === null || slot.byteLength < bytes) {
         end();
         slot = this.#trialMemory.take(bytes);
@@ -417,17 +418,6 @@ export class HostedModel {
       position = end;
     }
     return feeds;
-  }
-
-  /** What a batch takes whose outputs' shapes are learned as far as they can be. */
-  #bytesInPlace({ shape, bucket }: BatchKind): number {
-    let bytes = this.#layouts.get(shape).inputsBytes;
-    const learned = this.#learned.get(kindKey({ shape, bucket }));
-    for (const spec of this.#request.outputs) {
-      const dims = learned?.get(spec.name);
-      if (dims !== undefined) bytes += align(product(dims) * bytesPerElement(spec));
-    }
-    return bytes;
   }
 
   #fillSlot(slot: ArrayBuffer, { shape, bucket }: BatchKind): void {

@@ -14,11 +14,18 @@ import { createToken } from "./token.ts";
 export type ThreadChannel = Channel<ToThread, FromThread>;
 
 export interface HostEvents {
-  /** A host that had started is gone, and not because it was closed; at most once. */
-  lost(reason: string): void;
+  /**
+   * A host that had started is gone, and not because it was closed; at most once.
+   *
+   * @param culprit as `kill` was told; undefined where it was not, or went by itself
+   */
+  lost(reason: string, culprit: Culprit): void;
   /** A line that a process wrote to its standard output or error. */
   output(line: string): void;
 }
+
+/** The model whose batch is why a host ends; null where no batch is, undefined where nobody knows. */
+export type Culprit = string | null | undefined;
 
 export interface LaneHost {
   /** null for worker threads of the daemon. */
@@ -26,8 +33,8 @@ export interface LaneHost {
   openThread(): Promise<ThreadChannel>;
   /** Ends a thread whose models have been unloaded. */
   closeThread(channel: ThreadChannel): void;
-  /** Ends everything at once, as a crash would: `lost` follows with this reason. */
-  kill(reason: string): void;
+  /** Ends everything at once, as a crash would: `lost` follows with what the first call says. Until then other batches may begin. */
+  kill(reason: string, culprit?: Culprit): void;
   /** Ends everything at once; resolves when it has, or when it can't be waited for any longer. */
   close(): Promise<void>;
 }
@@ -77,7 +84,7 @@ class ProcessHost implements LaneHost {
   /** null while it is alive. */
   #endedBecause: string | null = null;
   #lastLines: string[] = [];
-  #killedFor: string | null = null;
+  #killedFor: { readonly reason: string; readonly culprit: Culprit } | null = null;
 
   constructor(child: ChildProcess, events: HostEvents) {
     this.#child = child;
@@ -85,7 +92,7 @@ class ProcessHost implements LaneHost {
     this.#exited = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         const how = signal === null ? `its process exited with code ${code}` : `its process was ended by ${signal}`;
-        this.#ended(this.#killedFor ?? how);
+        this.#ended(this.#killedFor?.reason ?? how);
         resolve();
       });
       child.on("error", (error) => {
@@ -149,8 +156,8 @@ class ProcessHost implements LaneHost {
     channel.close();
   }
 
-  kill(reason: string): void {
-    this.#killedFor ??= reason;
+  kill(reason: string, culprit?: Culprit): void {
+    this.#killedFor ??= { reason, culprit };
     this.#child.kill("SIGKILL");
     setTimeout(() => this.#ended(`${reason}; its process does not end`), KILL_TIMEOUT_MS).unref();
   }
@@ -203,7 +210,7 @@ class ProcessHost implements LaneHost {
     for (const refuse of this.#refused) refuse(new Error(reason));
     this.#refused.clear();
     // Whoever waits for it to start learns of it by that.
-    if (this.#started && !this.#closing) this.#events.lost(this.#endedBecause);
+    if (this.#started && !this.#closing) this.#events.lost(this.#endedBecause, this.#killedFor?.culprit);
   }
 
   #lastWords(): string {
@@ -234,10 +241,10 @@ export function startThreadHost(
   const workers = new Map<ThreadChannel, Worker>();
   let gone = false;
 
-  function end(reason: string): void {
+  function end(reason: string, culprit?: Culprit): void {
     if (gone) return;
     gone = true;
-    events.lost(reason);
+    events.lost(reason, culprit);
   }
 
   async function terminateAll(): Promise<void> {
@@ -263,9 +270,9 @@ export function startThreadHost(
       workers.delete(channel);
       void worker?.terminate();
     },
-    kill(reason) {
+    kill(reason, culprit) {
       void terminateAll();
-      end(reason);
+      end(reason, culprit);
     },
     async close() {
       gone = true;

@@ -7,10 +7,17 @@ import type { ModelVersion } from "../repository/model.ts";
 import type { Profile, ProfilePoint, ShapeProfiles } from "../scheduler/types.ts";
 import { Arena, OutOfArenaMemory, openArenaIfPossible } from "./arena.ts";
 import { Backoff } from "./backoff.ts";
-import { CRASHES_MAX, CrashedBeside, loadInSpiteOfOthers, recentCrashes } from "./crashes.ts";
+import { CRASHES_MAX, CrashedBeside, Crashes, loadInSpiteOfOthers } from "./crashes.ts";
 import { HANG_LIMITS, type HangLimits } from "./hang-limits.ts";
 import { LaneDevice } from "./lane-device.ts";
-import { type HostEvents, type LaneHost, startProcessHost, startThreadHost, type ThreadChannel } from "./lane-host.ts";
+import {
+  type Culprit,
+  type HostEvents,
+  type LaneHost,
+  startProcessHost,
+  startThreadHost,
+  type ThreadChannel,
+} from "./lane-host.ts";
 import type { LaneOptions, LoadedModel, LoadOptions, Transport } from "./lane-options.ts";
 import { LoadError } from "./load-error.ts";
 import { loadRequest, shapesToWarm } from "./load-request.ts";
@@ -27,8 +34,7 @@ interface Kept {
   loaded: LoadedModel;
   shapes: ShapeTable;
   channel: ThreadChannel;
-  /** When the process died by it, as far as is known. */
-  crashesAtMs: number[];
+  readonly crashes: Crashes;
 }
 
 interface PendingLoad {
@@ -61,8 +67,6 @@ export class LaneProcess {
   #sharedChannel: ThreadChannel | null = null;
   /** Lines to a process that is gone: nothing answers on them. */
   readonly #dead = new WeakSet<ThreadChannel>();
-  /** Of the process that is being ended: the model whose batch is the reason, null where none is. */
-  #culprit: { readonly model: string | null } | null = null;
   #restarts = 0;
   /** Since when models that it had are not all loaded; null while they are. */
   #downSinceMs: number | null = null;
@@ -75,8 +79,7 @@ export class LaneProcess {
     this.#limits = { ...HANG_LIMITS, ...options.hangLimits };
     this.#silence = new SilenceWatch(this.#limits, (reason, takesTurns) => {
       // What waits for its turn may wait for a batch that hangs.
-      if (takesTurns) this.#host?.kill(reason);
-      else this.#kill(reason, null);
+      this.#host?.kill(reason, takesTurns ? undefined : null);
     });
     this.transport = transport;
     this.#arena = arena;
@@ -211,23 +214,16 @@ export class LaneProcess {
   #newDevice(): LaneDevice {
     const { lane, kind = "device" } = this.#options;
     return new LaneDevice(lane, kind, this.#arena, this.#limits, {
-      fatal: (model, message) => this.#kill(`the device failed while executing ${model}: ${message}`, model),
-      hung: (model, reason) => this.#kill(reason, model),
+      fatal: (model, message) => this.#host?.kill(`the device failed while executing ${model}: ${message}`, model),
+      hung: (model, reason) => this.#host?.kill(reason, model),
       // Trial runs of a load take turns with batches, and may be long.
       occupied: () => this.#silence.watching,
     });
   }
 
-  /** Until the process is gone other batches may begin, which are not at fault. */
-  #kill(reason: string, culprit: string | null): void {
-    if (this.#host === null) return;
-    this.#culprit ??= { model: culprit };
-    this.#host.kill(reason);
-  }
-
   async #startHost(): Promise<LaneHost> {
     const events: HostEvents = {
-      lost: (reason) => this.#lost(reason),
+      lost: (reason, culprit) => this.#lost(reason, culprit),
       output: (line) => this.#options.events.log("info", `lane ${this.lane}: ${line}`),
     };
     if (this.#arena === null) return startThreadHost(events);
@@ -256,13 +252,12 @@ export class LaneProcess {
     }
   }
 
-  #lost(reason: string): void {
+  #lost(reason: string, told: Culprit): void {
     this.#host = null;
     this.#downSinceMs ??= performance.now();
     this.#sharedChannel = null;
-    const culprit = this.#culprit === null ? this.#device.executing : this.#culprit.model;
-    this.#culprit = null;
-    if (culprit !== null) this.#models.get(culprit)?.crashesAtMs.push(Date.now());
+    const culprit = told === undefined ? this.#device.executing : told;
+    if (culprit !== null) this.#models.get(culprit)?.crashes.count();
     for (const { channel } of this.#models.values()) this.#dead.add(channel);
     const text = `lane ${this.lane} was lost: ${reason}`;
     this.#options.events.log("warn", text);
@@ -322,13 +317,11 @@ export class LaneProcess {
       // Where the lane was lost once more before its turn came, an earlier restart's turn may have brought it back already.
       if (kept === undefined || !this.#dead.has(kept.channel)) return;
       try {
-        kept.crashesAtMs = recentCrashes(kept.crashesAtMs);
-        if (kept.crashesAtMs.length >= CRASHES_MAX) {
+        if (kept.crashes.areTooMany()) {
           const message = `it was executing or loading each of the last ${CRASHES_MAX} times when lane ${this.lane} crashed`;
           throw new LoadError("crashed", message);
         }
-        const again = await this.#loadNow(kept.version, false, kept.loaded);
-        again.crashesAtMs = kept.crashesAtMs;
+        const again = { ...(await this.#loadNow(kept.version, false, kept.loaded)), crashes: kept.crashes };
         this.#models.set(key, again);
         this.#options.events.reloaded(again.loaded);
       } catch (error) {
@@ -336,7 +329,7 @@ export class LaneProcess {
         if (error instanceof CrashedBeside || this.#closed) return;
         if (error instanceof CrashedLoading) {
           // Once may have been anybody's doing, such as the system's for want of memory.
-          kept.crashesAtMs.push(Date.now());
+          kept.crashes.count();
           return;
         }
         this.#models.delete(key);
@@ -371,7 +364,7 @@ export class LaneProcess {
       version,
       channel,
       shapes: new ShapeTable(version, profiles),
-      crashesAtMs: [],
+      crashes: new Crashes(),
       loaded: {
         model: version.key,
         profiles,

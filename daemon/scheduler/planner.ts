@@ -64,8 +64,9 @@ export class Planner {
   choose(lane: Lane, nowUs: number, bestEffortQueued: boolean): Choice | null {
     const registry = this.#registry;
     // There may be hundreds of replicas, which mostly have nothing to do.
-    if (lane.kind === "replica" && this.#spillAtUs(lane) > nowUs && !this.#hasOwnWork(lane)) {
-      return this.#pauseUntil(this.#spillAtUs(lane));
+    if (lane.kind === "replica") {
+      const spillAtUs = this.#spillAtUs(lane);
+      if (spillAtUs > nowUs && !this.#hasOwnWork(lane)) return this.#pauseUntil(spillAtUs);
     }
     const atUs = lane.surelyFreeAtUs(nowUs);
     registry.refresh(atUs);
