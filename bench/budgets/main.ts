@@ -1,6 +1,4 @@
 /** Measures a live daemon against the project's budgets. */
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
@@ -10,6 +8,7 @@ import { checkWritable, writeJson, writeText } from "../../tools/command-line/ou
 import { runTool, someOf } from "../../tools/command-line/run-tool.ts";
 import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
+import { measuredCommit } from "../report/commit.ts";
 import { addedLatency } from "./added-latency.ts";
 import { type BudgetLine, budgetMarkdown, budgetText } from "./budget.ts";
 import { idleGaps, underFullLoad } from "./full-load.ts";
@@ -101,17 +100,11 @@ function save({ lines, status }: Measured, { date, base, command }: Saved): void
     cores: availableParallelism(),
     node: process.version,
     device: status?.device ?? null,
-    commit: commit(),
+    commit: measuredCommit(),
   };
   writeJson(`${base}.json`, { date, command, machine, lines });
   const about = `Measured on ${date} by \`${command}\` at ${machine.commit}: ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${status?.device.provider ?? "none"}.`;
   writeText(`${base}.md`, `# Budgets, live\n\n${about}\n\n${budgetMarkdown(lines)}\n`);
-}
-
-function commit(): string {
-  if (!existsSync(path.join(PACKAGE_ROOT, ".git")))
-    return JSON.parse(readFileSync(path.join(PACKAGE_ROOT, "package.json"), "utf8")).version;
-  return execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim();
 }
 
 await runTool(

@@ -2,8 +2,6 @@
  * Measures slackline on a GPU, in one run: profiles, capacity of three and six models, best-effort fill, idle gaps,
  * predictions, added latency, sharing against one model at a time and against round-robin batching.
  */
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import path from "node:path";
 import { DeviceUnavailable } from "../../daemon/device/choose-device.ts";
@@ -11,6 +9,7 @@ import { commandName, PACKAGE_ROOT } from "../../daemon/package-root.ts";
 import { exitOnSignals } from "../../tools/command-line/clean-up.ts";
 import { checkWritable, writeJson, writeText } from "../../tools/command-line/output-file.ts";
 import { COUNT, numberOf, runTool, SECONDS, someOf } from "../../tools/command-line/run-tool.ts";
+import { measuredCommit } from "../report/commit.ts";
 import { gpuHtml } from "./html.ts";
 import type { GpuBenchResult } from "./result.ts";
 import { type Found, runGpuBench, SECTIONS } from "./sections.ts";
@@ -30,17 +29,6 @@ const USAGE = `usage: ${COMMAND} [options]
   --name NAME       of the files: DATE-gpu-NAME.json, .html, .scenario.json (default: the device's provider, followed
                     by -quick, or by -partial where sections are left out)
 `;
-
-function commit(): string {
-  if (!existsSync(path.join(PACKAGE_ROOT, ".git"))) {
-    return JSON.parse(readFileSync(path.join(PACKAGE_ROOT, "package.json"), "utf8")).version;
-  }
-  try {
-    return execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim();
-  } catch {
-    return "unknown";
-  }
-}
 
 function write(result: GpuBenchResult, scenarios: ReadonlyMap<string, unknown>, folder: string, name: string): string {
   const base = path.join(folder, `${result.date}-gpu-${name.replaceAll(/[^\w.-]/g, "_")}`);
@@ -80,7 +68,7 @@ await runTool(
       const result: GpuBenchResult = {
         date: new Date().toISOString().slice(0, 10),
         command: `${COMMAND}${args.map((arg) => ` ${arg}`).join("")}`,
-        commit: commit(),
+        commit: measuredCommit(),
         cpu: cpus()[0]?.model.trim() ?? "unknown",
         cores: availableParallelism(),
         node: process.version,

@@ -5,11 +5,11 @@ import { checkWritable, writeJson, writeText } from "../../tools/command-line/ou
 import {
   EXIT_INTERRUPTED,
   hostPort,
-  type NumberKind,
   numberOf,
   POSITIVE,
   runTool,
   SECONDS,
+  SEED,
   UsageError,
 } from "../../tools/command-line/run-tool.ts";
 import { count } from "../report/format.ts";
@@ -43,10 +43,6 @@ Exit code: 0, 1 where the run could not be made, 2 for a wrong command line, 3 w
 `;
 
 const EXIT_INVALID = 3;
-const SEED: NumberKind = {
-  ok: (value) => Number.isSafeInteger(value) && value >= 0,
-  expected: "a whole number of at least 0",
-};
 
 function progressNote({ phase, sent, outstanding, total }: LoadProgress): string {
   const { offered, on_time, late, shed, errors } = total.figures(1);

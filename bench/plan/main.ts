@@ -1,6 +1,6 @@
 /** The planner's command line. */
 import { checkWritable, writeJson } from "../../tools/command-line/output-file.ts";
-import { type NumberKind, numberOf, runTool, ToolError, UsageError } from "../../tools/command-line/run-tool.ts";
+import { type NumberKind, numberOf, runTool, SEED, ToolError, UsageError } from "../../tools/command-line/run-tool.ts";
 import { fetchStatus, findStatusAddress } from "../load/daemon-status.ts";
 import { progressOn } from "../report/progress.ts";
 import { readScenario } from "../scenario/read.ts";
@@ -30,7 +30,6 @@ Exit code: 0 where everything fits (with what is added), 3 where it does not, 1 
 const EXIT_TOO_MUCH = 3;
 const WINDOW_S = 10;
 
-const SEED: NumberKind = { ok: (value) => Number.isSafeInteger(value) && value >= 0, expected: "a whole number" };
 const WINDOW: NumberKind = { ok: (value) => value > 0 && value < 86_400, expected: "a number of seconds above 0" };
 
 interface Values {

@@ -1,4 +1,4 @@
-import { parseArgs } from "node:util";
+import { numberOf, POSITIVE, SEED, type ToolArguments, UsageError } from "../../tools/command-line/run-tool.ts";
 import { findPolicy, type NamedPolicy, OWN_POLICY, policyNames } from "./policies.ts";
 
 export const USAGE: string = `usage: slackline sim SCENARIO [options]
@@ -19,12 +19,19 @@ check reads a decision log, verifies that what it says is possible, and recomput
 Exit code: 0, 1 where the run or the check failed, 2 for a wrong command line.
 `;
 
-/** A command line that cannot be understood. */
-export class UsageError extends Error {}
+export const OPTIONS = {
+  policy: { type: "string" },
+  seed: { type: "string" },
+  scale: { type: "string" },
+  capacity: { type: "boolean", default: false },
+  json: { type: "string" },
+  log: { type: "string" },
+  timeline: { type: "string" },
+  live: { type: "boolean", default: false },
+} as const;
 
 /** What the command line asks for. */
 export type Command =
-  | { readonly type: "help" }
   | { readonly type: "list" }
   | { readonly type: "check"; readonly log: string; readonly scenario: string; readonly live: boolean }
   | RunCommand;
@@ -42,10 +49,9 @@ export interface RunCommand {
 }
 
 /** @throws {UsageError} saying what was wrong and what was expected */
-export function parseCommand(args: readonly string[]): Command {
-  const { values, positionals } = parse(args);
-  if (values.help) return { type: "help" };
-  if (values.policy === "list") return { type: "list" };
+export function parseCommand({ values, positionals }: ToolArguments<typeof OPTIONS>): Command {
+  const { policy: asked = OWN_POLICY } = values;
+  if (asked === "list") return { type: "list" };
   if (positionals[0] === "check") {
     const [, log, scenario, ...more] = positionals;
     if (log === undefined || scenario === undefined || more.length > 0) {
@@ -56,9 +62,9 @@ export function parseCommand(args: readonly string[]): Command {
   const [scenario, ...more] = positionals;
   if (scenario === undefined) throw new UsageError("which scenario? Give the path of a scenario file");
   if (more.length > 0) throw new UsageError(`one scenario at a time; there is also '${more.join("', '")}'`);
-  const policy = findPolicy(values.policy);
+  const policy = findPolicy(asked);
   if (policy === undefined) {
-    throw new UsageError(`there is no policy '${values.policy}'; --policy list shows those there are`);
+    throw new UsageError(`there is no policy '${asked}'; --policy list shows those there are`);
   }
   if (values.capacity && (values.log !== undefined || values.timeline !== undefined)) {
     throw new UsageError("--capacity makes many runs: --log and --timeline go with a single one, at a --scale");
@@ -67,8 +73,8 @@ export function parseCommand(args: readonly string[]): Command {
     type: "run",
     scenario,
     policy,
-    seed: number("--seed", values.seed, (n) => Number.isSafeInteger(n) && n >= 0, "a whole number of at least 0"),
-    scale: number("--scale", values.scale, (n) => n > 0, "a number above 0") ?? 1,
+    seed: numberOf("--seed", values.seed, SEED),
+    scale: numberOf("--scale", values.scale, POSITIVE) ?? 1,
     capacity: values.capacity,
     json: values.json,
     log: values.log,
@@ -79,40 +85,4 @@ export function parseCommand(args: readonly string[]): Command {
 /** The lines of `--policy list`. */
 export function policyList(): string {
   return `${policyNames().join("\n")}\n`;
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        policy: { type: "string", default: OWN_POLICY },
-        seed: { type: "string" },
-        scale: { type: "string" },
-        capacity: { type: "boolean", default: false },
-        json: { type: "string" },
-        log: { type: "string" },
-        timeline: { type: "string" },
-        live: { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-function number(
-  name: string,
-  text: string | undefined,
-  ok: (n: number) => boolean,
-  expected: string,
-): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || !ok(value)) {
-    throw new UsageError(`${name} takes ${expected}, not '${text}'`);
-  }
-  return value;
 }

@@ -1,49 +1,21 @@
 /** The simulator's command line. */
-import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
-import path from "node:path";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { DecisionLog } from "../../daemon/engine/decision-log.ts";
+import { makeFolderOf, writeJson, writeText } from "../../tools/command-line/output-file.ts";
+import { runTool } from "../../tools/command-line/run-tool.ts";
 import { checkLog } from "../check/check-log.ts";
 import { checkText } from "../check/report.ts";
 import { percent } from "../report/format.ts";
 import { traceScaleMax } from "../scenario/arrivals.ts";
 import { readScenario } from "../scenario/read.ts";
 import { type Scenario, ScenarioError } from "../scenario/schema.ts";
-import { parseCommand, policyList, type RunCommand, USAGE, UsageError } from "./arguments.ts";
+import { OPTIONS, parseCommand, policyList, type RunCommand, USAGE } from "./arguments.ts";
 import { searchCapacity } from "./capacity.ts";
 import { reportText } from "./report.ts";
 import { type SimulationOptions, simulate } from "./simulation.ts";
 import { Timeline } from "./timeline.ts";
 
 const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
-
-/** @returns the process's exit code */
-function main(args: readonly string[]): number {
-  try {
-    const command = parseCommand(args);
-    switch (command.type) {
-      case "help":
-        process.stdout.write(USAGE);
-        return 0;
-      case "list":
-        process.stdout.write(policyList());
-        return 0;
-      case "check":
-        return check(command.log, command.scenario, command.live);
-      case "run":
-        run(readScenario(command.scenario), command);
-        return 0;
-    }
-  } catch (error) {
-    if (error instanceof UsageError) {
-      process.stderr.write(`slackline sim: ${error.message}\n\n${USAGE}`);
-      return EXIT_USAGE;
-    }
-    const expected = error instanceof ScenarioError || (error as NodeJS.ErrnoException).code !== undefined;
-    process.stderr.write(`slackline sim: ${expected ? (error as Error).message : (error as Error).stack}\n`);
-    return EXIT_FAILED;
-  }
-}
 
 function run(scenario: Scenario, command: RunCommand): void {
   const { policy, seed, scale } = command;
@@ -64,7 +36,7 @@ function run(scenario: Scenario, command: RunCommand): void {
       },
       traceScaleMax(scenario),
     );
-    writeJson(command.json, { ...result, ...capacity });
+    if (command.json !== undefined) writeJson(command.json, { ...result, ...capacity });
     process.stdout.write(`${reportText(result, capacity)}\n`);
     return;
   }
@@ -73,8 +45,8 @@ function run(scenario: Scenario, command: RunCommand): void {
   const observers = [log?.log, timeline].filter((observer) => observer !== undefined && observer !== null);
   const result = simulate(scenario, { ...options, observers });
   log?.close();
-  if (timeline !== null) write(command.timeline!, timeline.html(result));
-  writeJson(command.json, result);
+  if (timeline !== null) writeText(command.timeline!, timeline.html(result));
+  if (command.json !== undefined) writeJson(command.json, result);
   process.stdout.write(`${reportText(result, null)}\n`);
 }
 
@@ -84,7 +56,7 @@ class LogFile {
   readonly #descriptor: number;
 
   constructor(file: string) {
-    mkdirSync(path.dirname(file), { recursive: true });
+    makeFolderOf(file);
     this.#descriptor = openSync(file, "w");
     this.log = new DecisionLog((chunk) => writeSync(this.#descriptor, chunk));
   }
@@ -103,13 +75,19 @@ function check(log: string, scenario: string, live: boolean): number {
   return outcome.problems.length === 0 ? 0 : EXIT_FAILED;
 }
 
-function writeJson(file: string | undefined, value: unknown): void {
-  if (file !== undefined) write(file, `${JSON.stringify(value, null, 2)}\n`);
-}
-
-function write(file: string, text: string): void {
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, text);
-}
-
-process.exitCode = main(process.argv.slice(2));
+await runTool(
+  { name: "slackline sim", usage: USAGE, options: OPTIONS, allowPositionals: true, expected: [ScenarioError] },
+  (given) => {
+    const command = parseCommand(given);
+    switch (command.type) {
+      case "list":
+        process.stdout.write(policyList());
+        return 0;
+      case "check":
+        return check(command.log, command.scenario, command.live);
+      case "run":
+        run(readScenario(command.scenario), command);
+        return 0;
+    }
+  },
+);

@@ -3,7 +3,6 @@
  * the load grows, and what best-effort work gets done beside them. Triton comes from its Python wheel, executes ONNX Runtime through its Python
  * backend, and gets the best of its settings by trying.
  */
-import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import path from "node:path";
 import { PACKAGE_ROOT } from "../../daemon/package-root.ts";
@@ -22,6 +21,7 @@ import { DaemonProcess } from "../live/daemon-process.ts";
 import { makeSampleModels, SAMPLE_REPOSITORY } from "../live/sample-models.ts";
 import { loadTest } from "../load/load-test.ts";
 import { DEADLINE_SHARE, mixedLoad } from "../quickstart/mix.ts";
+import { measuredCommit } from "../report/commit.ts";
 import { percent } from "../report/format.ts";
 import type { Scenario } from "../scenario/schema.ts";
 import { leaveDeviceCore, ontoDeviceCore } from "./cores.ts";
@@ -230,7 +230,7 @@ await runTool(
     leaveDeviceCore();
     const result: TritonResult = {
       date: new Date().toISOString().slice(0, 10),
-      commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: PACKAGE_ROOT, encoding: "utf8" }).trim(),
+      commit: measuredCommit(),
       command: ["npm run bench:triton --", ...args].join(" "),
       cpu: cpus()[0]?.model ?? "unknown processor",
       cores: cpus().length,

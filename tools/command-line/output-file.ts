@@ -26,6 +26,7 @@ export function writeJson(file: string, value: unknown): void {
   writeText(file, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-function makeFolderOf(file: string): void {
+/** Where there is none. */
+export function makeFolderOf(file: string): void {
   mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
 }

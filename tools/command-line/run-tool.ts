@@ -86,6 +86,10 @@ export interface NumberKind {
 
 export const POSITIVE: NumberKind = { ok: (value) => value > 0, expected: "a number above 0" };
 export const SECONDS: NumberKind = { ok: (value) => value > 0, expected: "a number of seconds above 0" };
+export const SEED: NumberKind = {
+  ok: (value) => Number.isSafeInteger(value) && value >= 0,
+  expected: "a whole number of at least 0",
+};
 export const COUNT: NumberKind = {
   ok: (value) => Number.isSafeInteger(value) && value >= 1,
   expected: "a whole number of at least 1",
