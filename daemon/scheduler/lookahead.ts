@@ -49,7 +49,8 @@ export class Lookahead {
   choose(view: View, situation: Situation): Move | null {
     const candidates = this.#candidates;
     const overloaded = situation.load > OVERLOAD;
-    candidates.collect(view, situation.load, overloaded);
+    // While best-effort work waits, the device has no time to spare: what cut batches take longer is slack that fill lacks.
+    candidates.collect(view, situation.fillWaits ? 1 : situation.load, overloaded);
     if (candidates.count === 0) return null;
     const longest = candidates.longest();
     const first = overloaded

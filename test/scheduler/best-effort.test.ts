@@ -224,3 +224,24 @@ test("backlogs that fit in no gap keep those behind them from no gap that they f
   }
   for (const { state } of light) assert.equal(state, "answered");
 });
+
+test("a batch is cut for the sake of shorter deadlines, but not while best-effort work waits for the time that this takes", () => {
+  const sizes = (waiting: boolean): number[] => {
+    const at = new World();
+    at.lane("gpu");
+    at.model({ model: "tight", sloUs: 20_000 }, linear(100, 900, 8));
+    at.model({ model: "heavy", sloUs: 100_000 }, linear(1000, 1000, 16));
+    at.model({ model: "slow" }, linear(0, 200_000, 1));
+    for (let i = 0; i < 10; i++) {
+      at.arrive("tight", { inUs: 20_000 });
+      at.runFor(30_000);
+    }
+    at.arrive("tight", { inUs: 20_000 });
+    for (let i = 0; i < 16; i++) at.arrive("heavy", { inUs: 100_000 });
+    if (waiting) at.arrive("slow", bestEffort);
+    at.runFor(300_000);
+    return at.started.filter(({ model }) => model === "heavy").map(({ items }) => items);
+  };
+  assert.ok(sizes(false)[0]! < 16);
+  assert.deepEqual(sizes(true), [16]);
+});
